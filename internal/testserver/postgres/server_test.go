@@ -1,0 +1,81 @@
+package postgres_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/testserver/postgres"
+)
+
+func TestServerKeepsItsDataAcrossStopsAndKills(t *testing.T) {
+	s := postgres.Start(t, postgres.Options{})
+	s.MustExec(t, "postgres", "CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+	port := s.Port
+	require.NoError(t, s.Restart(postgres.Fast))
+	require.Equal(t, port, s.Port)
+	require.NoError(t, s.Kill())
+	require.False(t, s.Running())
+	require.NoError(t, s.Run())
+	require.Equal(t, "1", s.MustQuery(t, "postgres", "SELECT count(*) FROM t"))
+	require.Equal(t, "logical", s.MustQuery(t, "postgres", "SHOW wal_level"))
+}
+
+func TestServerAsksForItsPassword(t *testing.T) {
+	s := postgres.Start(t, postgres.Options{Password: "geheim", Settings: map[string]string{"work_mem": "5MB"}})
+	require.Equal(t, "5MB", s.MustQuery(t, "postgres", "SHOW work_mem"))
+	require.NoError(t, ping(s.DSN("postgres")))
+	require.Error(t, ping(s.DSNFor("postgres", "falsch", "postgres")))
+}
+
+func TestDataFolderCanBeRolledBackAndCloned(t *testing.T) {
+	s := postgres.Start(t, postgres.Options{})
+	s.MustExec(t, "postgres", "CREATE TABLE t (a int)")
+	require.NoError(t, s.Stop(postgres.Fast))
+	old, err := s.CopyDataDir("old")
+	require.NoError(t, err)
+	require.NoError(t, s.Run())
+	s.MustExec(t, "postgres", "INSERT INTO t VALUES (1)")
+	backup, err := s.BaseBackup("backup")
+	require.NoError(t, err)
+
+	clone := postgres.Start(t, postgres.Options{Populate: postgres.CopyTree(backup)})
+	require.Equal(t, "1", clone.MustQuery(t, "postgres", "SELECT count(*) FROM t"))
+
+	require.NoError(t, s.Stop(postgres.Fast))
+	require.NoError(t, s.ReplaceDataDir(old))
+	require.NoError(t, s.Run())
+	require.Equal(t, "0", s.MustQuery(t, "postgres", "SELECT count(*) FROM t"))
+}
+
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	s, err := postgres.Launch(postgres.Options{})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.NoFileExists(t, filepath.Join(s.DataDir, "PG_VERSION"))
+	_, err = os.Stat(s.Home)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Error(t, ping(s.DSN("postgres")))
+}
+
+func TestOtherVersionRuns(t *testing.T) {
+	s := postgres.Start(t, postgres.Options{Version: "18"})
+	require.Equal(t, "18", s.MustQuery(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000"))
+}
+
+func TestStartSaysWhyTheServerDidNotRun(t *testing.T) {
+	_, err := postgres.Launch(postgres.Options{Settings: map[string]string{"max_connections": "many"}})
+	require.ErrorContains(t, err, `"max_connections"`)
+	_, err = postgres.Launch(postgres.Options{Version: "newest"})
+	require.ErrorContains(t, err, "not a major version")
+}
+
+func ping(dsn string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return postgres.Ping(ctx, dsn)
+}
