@@ -1,0 +1,18 @@
+package config
+
+// Keys lists the settings of the commands of both binaries, so that one file can serve both. Each
+// binary's tests hold this list complete (internal/cli.Unlisted).
+func Keys() []string {
+	return []string{
+		// both
+		"archive", "log-format", "log-level", "output",
+		// archiver
+		"source", "slot", "publication", "table", "segment-max-age", "segment-max-size", "until", "listen",
+		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
+		"lock-timeout", "shutdown-grace", "heartbeat",
+		// restorer
+		"into", "create", "as-schema", "schema-only", "data-only", "no-owner", "no-privileges", "verify",
+		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
+		"history", "since", "op", "min-rows", "limit", "usage", "level", "rows",
+	}
+}
