@@ -1,0 +1,41 @@
+package workload
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"sort"
+	"strings"
+)
+
+// DumpSchema returns the statements that pg_dump makes of a database's schema, sorted, without
+// comments and what differs from run to run: two databases with the same schema give the same text.
+// Tidemark's own schema is left out.
+func DumpSchema(pgDump, dsn string) (string, error) {
+	cmd := exec.Command(pgDump, "--dbname", dsn, "--schema-only", "--no-publications", "--exclude-schema", "tidemark")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("pg_dump: %w: %s", err, stderr.String())
+	}
+	// A comment of the form "-- Name: x; Type: TABLE" stands above each object.
+	var objects []string
+	for _, part := range strings.Split(string(out), "\n--\n-- ") {
+		_, body, _ := strings.Cut(part, "\n--\n")
+		var lines []string
+		for line := range strings.Lines(body) {
+			line = strings.TrimRight(line, "\n")
+			if line == "" || strings.HasPrefix(line, "--") || strings.HasPrefix(line, "SET ") ||
+				strings.HasPrefix(line, `\restrict`) || strings.HasPrefix(line, `\unrestrict`) {
+				continue
+			}
+			lines = append(lines, line)
+		}
+		if len(lines) > 0 {
+			objects = append(objects, strings.Join(lines, "\n"))
+		}
+	}
+	sort.Strings(objects)
+	return strings.Join(objects, "\n\n") + "\n", nil
+}
