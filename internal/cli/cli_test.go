@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,7 +77,7 @@ func (w *wait) Run(ctx context.Context, env *Env) error {
 		ending = env.Graceful()
 	}
 	fmt.Fprintln(env.Stdout, "waiting")
-	if err := os.WriteFile("waiting", nil, 0o600); err != nil {
+	if err := os.WriteFile("waiting", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		return err
 	}
 	select {
@@ -98,7 +100,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: func(e *testscript.Env) error { e.Setenv("TZ", "UTC"); return nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "appears": appears,
+			"exits": exits, "appears": appears, "terminate": terminate,
 		},
 		RequireExplicitExec: true,
 	})
@@ -117,14 +119,21 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// appears waits until a file exists.
+// appears waits until a file exists and is not empty.
 func appears(ts *testscript.TestScript, _ bool, args []string) {
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+		if info, err := os.Stat(ts.MkAbs(args[0])); err == nil && info.Size() > 0 {
 			return
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s didn't appear", args[0])
 		}
 	}
+}
+
+// terminate sends SIGTERM to the process whose id stands in a file.
+func terminate(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(ts.ReadFile(args[0]))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
 }

@@ -14,8 +14,8 @@ import (
 
 // usageError turns what kong says into a usage error with a hint.
 func usageError(name string, err error, settings *resolver) error {
-	if _, ok := errors.AsType[*fault.Error](err); ok {
-		return err
+	if said, ok := errors.AsType[*fault.Error](err); ok {
+		return said // without the flag that kong was about to set
 	}
 	message, hint := err.Error(), fmt.Sprintf("%s --help lists commands and flags", helpCommand(name, err))
 	if said, near, ok := strings.Cut(message, ", did you mean "); ok {
