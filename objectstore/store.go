@@ -54,4 +54,15 @@ var (
 	ErrDenied      = errors.New("access denied")                              // credentials, bucket rights
 	ErrUnavailable = errors.New("the store can't be reached")                 // worth retrying
 	ErrInvalidURL  = errors.New("invalid archive URL")
+	ErrInvalidKey  = errors.New("invalid object key")
+	ErrUnsupported = errors.New("the store can't do what an archive needs") // such as create-only writes
 )
+
+// ErrFull says that the store has no room left. It also matches ErrUnavailable: once somebody has made
+// room, the same request succeeds.
+var ErrFull error = fullError{}
+
+type fullError struct{}
+
+func (fullError) Error() string        { return "the store is full" }
+func (fullError) Is(target error) bool { return target == ErrUnavailable }
