@@ -1,0 +1,47 @@
+# Tidemark. `make demo` shows it at work, `make test` proves it.
+
+GO      ?= go
+BIN     := bin
+# A test run that hangs is a failure: the integration suite ends well within this.
+TIMEOUT ?= 40m
+FUZZTIME ?= 10s
+
+.PHONY: help build demo test lint fuzz bench deps deps-demo clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## build archiver and restorer into bin/
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+demo: deps-demo ## archive a throwaway PostgreSQL while it is written to, destroy data, bring it back
+	@$(GO) build -o $(BIN)/ ./cmd/...
+	@$(GO) run ./integration/demo
+
+test: deps lint fuzz ## everything, on a machine where nothing was installed by hand
+	$(GO) test -timeout $(TIMEOUT) ./...
+
+lint: ## formatting and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+
+# Each fuzz target runs for FUZZTIME; what a longer run finds is added to testdata/fuzz and then always tested.
+fuzz: ## run every fuzz target for a while
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: ## Go benchmarks of the hot paths, with allocation counts
+	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/...
+
+deps-demo: ## install PostgreSQL where it is missing
+	@deploy/install-deps postgres
+
+deps: ## install what the tests need where it is missing
+	@deploy/install-deps postgres npm
+
+clean: ## remove what was built
+	rm -rf $(BIN)
