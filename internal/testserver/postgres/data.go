@@ -62,3 +62,11 @@ func (s *Server) takeOver() error {
 	}
 	return s.account.own(s.DataDir)
 }
+
+// MakeDir makes a folder that the server's user owns, for archived WAL for instance.
+func (s *Server) MakeDir(path string) error {
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	return s.account.own(path)
+}
