@@ -10,6 +10,8 @@ import (
 
 	"tidemark/internal/config"
 	"tidemark/internal/fault"
+	"tidemark/objectstore"
+	"tidemark/segment"
 )
 
 // usageError turns what kong says into a usage error with a hint.
@@ -36,9 +38,33 @@ func helpCommand(name string, err error) string {
 // PrintError prints err as one line "error: …" and, if it has one, a line "hint: …". Secrets are masked.
 func PrintError(w io.Writer, err error) {
 	fmt.Fprintln(w, "error: "+oneLine(err.Error()))
-	if hint := fault.HintOf(err); hint != "" {
+	if hint := hintOf(err); hint != "" {
 		fmt.Fprintln(w, "hint: "+oneLine(hint))
 	}
+}
+
+// storeHints say what to do about errors that come from the store or a file as they are.
+var storeHints = []struct {
+	is   error
+	hint string
+}{
+	{objectstore.ErrInvalidURL, "write it as file:///path, /path, s3://bucket/prefix?region=eu-central-1 or minio://host:port/bucket/prefix"},
+	{objectstore.ErrDenied, "check the store's credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD) and their rights"},
+	{objectstore.ErrUnavailable, "check that the store is up and can be reached from here, then run this again"},
+	{objectstore.ErrMismatch, "restorer verify says what else is damaged and which windows are still good"},
+	{segment.ErrCorrupt, "restorer verify says what else is damaged and which windows are still good"},
+}
+
+func hintOf(err error) string {
+	if hint := fault.HintOf(err); hint != "" {
+		return hint
+	}
+	for _, h := range storeHints {
+		if errors.Is(err, h.is) {
+			return h.hint
+		}
+	}
+	return ""
 }
 
 // oneLine masks secrets and joins lines, since scripts read what we print line by line.

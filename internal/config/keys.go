@@ -9,7 +9,7 @@ func Keys() []string {
 		// archiver
 		"source", "slot", "publication", "table", "segment-max-age", "segment-max-size", "until", "listen",
 		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
-		"lock-timeout", "shutdown-grace", "heartbeat",
+		"shutdown-grace", "heartbeat-interval", "accept-gap", "snapshot-jobs", "pg-dump",
 		// restorer
 		"into", "create", "as-schema", "schema-only", "data-only", "no-owner", "no-privileges", "verify",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
