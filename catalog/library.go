@@ -1,0 +1,254 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/objectstore"
+)
+
+const (
+	fetchers  = 8        // concurrent gets
+	cacheSize = 16 << 20 // bytes of lines kept
+)
+
+// library reads lines from the store and keeps the runs that were used last. It is safe for
+// concurrent use.
+type library struct {
+	store   objectstore.Store
+	archive string
+	bound   atomic.Uint64 // books below this number are known to be in the store
+
+	mu    sync.Mutex
+	runs  []cachedRun // used last at the end
+	bytes int
+}
+
+type cachedRun struct {
+	hash  string
+	lines [][]byte
+	size  int
+}
+
+// fetchLines reads lines (after, through] from the log objects, few of which are needed: see the
+// walk in docs/format/catalog.md. Only the objects' own form is checked, not the chain.
+func (lib *library) fetchLines(ctx context.Context, after, through uint64) ([][]byte, error) {
+	lines := make([][]byte, through-after)
+	var todo []uint64
+	for i := through; i > after; i -= span(i) {
+		todo = append(todo, i)
+	}
+	for len(todo) > 0 {
+		var mu sync.Mutex
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(fetchers)
+		for _, seq := range todo {
+			g.Go(func() error {
+				line, carried, err := lib.fetchLogObject(gctx, seq)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					place(lines, after, seq, line, carried)
+				}
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return nil, err
+		}
+		todo = unplaced(lines, after)
+	}
+	return lines, nil
+}
+
+// place puts an object's lines where they belong, leaving out those that are not asked for.
+func place(lines [][]byte, after, seq uint64, line []byte, carried [][]byte) {
+	lines[seq-after-1] = line
+	for n := len(carried); n > 0 && seq-1 > after; n-- {
+		seq--
+		if lines[seq-after-1] == nil {
+			lines[seq-after-1] = carried[n-1]
+		}
+	}
+}
+
+// unplaced returns the last seq of each run of missing lines (objects whose carry was cut short).
+func unplaced(lines [][]byte, after uint64) []uint64 {
+	var seqs []uint64
+	for i := range lines {
+		if lines[i] == nil && (i == len(lines)-1 || lines[i+1] != nil) {
+			seqs = append(seqs, after+1+uint64(i))
+		}
+	}
+	return seqs
+}
+
+func (lib *library) fetchLogObject(ctx context.Context, seq uint64) (line []byte, carried [][]byte, err error) {
+	key := logKey(seq)
+	data, err := readAll(ctx, lib.store, key)
+	if errors.Is(err, objectstore.ErrNotFound) {
+		return nil, nil, damaged(key, "is missing")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	line, carried, err = decodeLogObject(key, data)
+	if err == nil && uint64(len(carried)) >= span(seq) {
+		return nil, nil, damaged(key, "carries more lines than it may")
+	}
+	return line, carried, err
+}
+
+// run returns the lines of a closed book or chapter, checked: they lead from the hash before to the
+// summary's own.
+func (lib *library) run(ctx context.Context, s *summary, before string) ([][]byte, error) {
+	if lines := lib.cached(s.Hash); lines != nil {
+		return lines, nil
+	}
+	lines, key, err := lib.loadRun(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkChain(lines, s.First, before, s.Hash); err != nil {
+		return nil, damaged(key, "%v", err)
+	}
+	lib.keep(s.Hash, lines)
+	return lines, nil
+}
+
+// loadRun reads a chapter from its log object, and a book from its own; one that no root counts yet
+// may be missing, and is then read from the log.
+func (lib *library) loadRun(ctx context.Context, s *summary) (lines [][]byte, key string, err error) {
+	if s.Last-s.First+1 == bookSize {
+		n := (s.First - 1) / bookSize
+		lines, err = readBook(ctx, lib.store, n)
+		if !errors.Is(err, objectstore.ErrNotFound) {
+			return lines, bookKey(n), err
+		}
+		if n < lib.bound.Load() {
+			return nil, "", derivedDamage(bookKey(n), "is missing")
+		}
+	}
+	lines, err = lib.fetchLines(ctx, s.First-1, s.Last)
+	return lines, logKey(s.Last), err
+}
+
+// readBook returns a book's lines. Their chain is the caller's to check.
+func readBook(ctx context.Context, store objectstore.Store, n uint64) ([][]byte, error) {
+	key := bookKey(n)
+	data, err := readAll(ctx, store, key)
+	if err != nil {
+		return nil, err
+	}
+	return decodeBook(key, data)
+}
+
+func decodeBook(key string, data []byte) ([][]byte, error) {
+	text, err := unseal(key, magicBook, data)
+	if err != nil {
+		return nil, asDerived(err)
+	}
+	lines, err := splitLines(text)
+	if err != nil {
+		return nil, derivedDamage(key, "%v", err)
+	}
+	if len(lines) != bookSize {
+		return nil, derivedDamage(key, "it holds %d lines", len(lines))
+	}
+	return lines, nil
+}
+
+// asDerived marks damage as that of a book or root.
+func asDerived(err error) error {
+	if d, ok := errors.AsType[*Damage](err); ok {
+		d.Derived = true
+	}
+	return err
+}
+
+// checkChain tests that lines are first, first+1, ..., and lead from one hash to another.
+func checkChain(lines [][]byte, first uint64, before, last string) error {
+	for i, line := range lines {
+		seq, prev, ok := linkOf(line)
+		if !ok || seq != first+uint64(i) || prev != before {
+			return fmt.Errorf("line %d does not continue the chain", first+uint64(i))
+		}
+		before = hashOf(line)
+	}
+	if before != last {
+		return errors.New("its last line is not the one that the root vouches for")
+	}
+	return nil
+}
+
+func (lib *library) cached(hash string) [][]byte {
+	lib.mu.Lock()
+	defer lib.mu.Unlock()
+	for i, r := range lib.runs {
+		if r.hash == hash {
+			lib.runs = append(append(lib.runs[:i:i], lib.runs[i+1:]...), r)
+			return r.lines
+		}
+	}
+	return nil
+}
+
+// cachedThrough returns the chapter that ends with a seq.
+func (lib *library) cachedThrough(last uint64) [][]byte {
+	lib.mu.Lock()
+	defer lib.mu.Unlock()
+	for _, r := range lib.runs {
+		if len(r.lines) != chapterSize {
+			continue
+		}
+		if seq, _, ok := linkOf(r.lines[chapterSize-1]); ok && seq == last {
+			return r.lines
+		}
+	}
+	return nil
+}
+
+// keep remembers checked lines, which are not to be changed any more.
+func (lib *library) keep(hash string, lines [][]byte) {
+	r := cachedRun{hash: hash, lines: lines}
+	for _, l := range lines {
+		r.size += len(l)
+	}
+	lib.mu.Lock()
+	defer lib.mu.Unlock()
+	lib.runs = append(lib.runs, r)
+	lib.bytes += r.size
+	for len(lib.runs) > 1 && lib.bytes > cacheSize {
+		lib.bytes -= lib.runs[0].size
+		lib.runs = lib.runs[1:]
+	}
+}
+
+// lastSeq lists the log after a seq and returns the greatest, after itself if there is none. A hole
+// in the list is damage, once the store confirms that the object is not there.
+func (lib *library) lastSeq(ctx context.Context, after uint64) (uint64, error) {
+	last := after
+	for info, err := range lib.store.List(ctx, logPrefix, logKey(after)) {
+		if err != nil {
+			return 0, err
+		}
+		seq, ok := parseLogKey(info.Key)
+		if !ok || seq <= last {
+			continue // Verify reports what does not belong here
+		}
+		for last++; last < seq; last++ {
+			// A folder that is read while entries are added may show a later one without an earlier.
+			if _, err := lib.store.Stat(ctx, logKey(last)); errors.Is(err, objectstore.ErrNotFound) {
+				return 0, damaged(logKey(last), "is missing, although there is a later entry")
+			} else if err != nil {
+				return 0, err
+			}
+		}
+	}
+	return last, nil
+}
