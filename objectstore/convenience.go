@@ -42,9 +42,8 @@ func readRange(ctx context.Context, s Store, key string, offset int64, buf []byt
 	}
 	defer r.Close()
 	n, err := io.ReadFull(r, buf)
-	if err == io.EOF || (err == io.ErrUnexpectedEOF && n < len(buf)) {
-		// ReadFull's own words for a source that ended; a broken body has an error of this package.
-		err = nil
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil // ReadFull's own words for an object that ended; a body that broke off has another error
 	}
 	return n, err
 }
