@@ -3,7 +3,6 @@ package walstream
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +61,7 @@ func Check(ctx context.Context, conn *pgx.Conn, cfg Config) ([]Finding, error) {
 func checkBlockers(blockers []Blocker, now time.Time) (list []Finding) {
 	for _, b := range blockers {
 		if !b.Since.IsZero() && now.Sub(b.Since) > oldTransaction {
-			list = append(list, Finding{"old-transaction", false, b.String(), "creating the replication slot will wait for its end", ""})
+			list = append(list, Finding{"old_transaction", false, b.String(), "creating the replication slot will wait for its end", ""})
 		}
 	}
 	return list
@@ -84,32 +83,32 @@ func (s *source) checkServer() (list []Finding) {
 	major := f.Version / 10000
 	switch {
 	case major < oldestMajor:
-		list = append(list, Finding{"server-version", true, "server_version",
+		list = append(list, Finding{"server_version", true, "server_version",
 			fmt.Sprintf("PostgreSQL %d is older than %d, the oldest that is supported", major, oldestMajor), ""})
 	case major > newestMajor:
-		list = append(list, Finding{"server-version", false, "server_version",
+		list = append(list, Finding{"server_version", false, "server_version",
 			fmt.Sprintf("PostgreSQL %d is newer than %d, the newest that this was tried with", major, newestMajor), ""})
 	}
 	if f.InRecovery {
-		list = append(list, Finding{"hot-standby", true, f.Database,
+		list = append(list, Finding{"hot_standby", true, f.Database,
 			"the server is a standby: publications and marks can only be made on the primary; give the primary's address", ""})
 	}
 	if f.WALLevel != "logical" {
-		list = append(list, Finding{"wal-level", true, "wal_level", "is " + f.WALLevel + ", without logical decoding (needs a restart)",
+		list = append(list, Finding{"wal_level", true, "wal_level", "is " + f.WALLevel + ", without logical decoding (needs a restart)",
 			"ALTER SYSTEM SET wal_level = logical"})
 	}
 	if f.KeepSize >= 0 && f.KeepSize < smallKeepMB {
-		list = append(list, Finding{"max-slot-wal-keep-size", false, "max_slot_wal_keep_size",
+		list = append(list, Finding{"max_slot_wal_keep_size", false, "max_slot_wal_keep_size",
 			fmt.Sprintf("is %d MB: after that much WAL without us the slot is lost, and the archive has a gap", f.KeepSize),
 			"ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'"})
 	}
 	if f.SenderMillis > 0 && f.SenderMillis < shortSenderMillis {
-		list = append(list, Finding{"wal-sender-timeout", false, "wal_sender_timeout",
+		list = append(list, Finding{"wal_sender_timeout", false, "wal_sender_timeout",
 			fmt.Sprintf("is %d ms: short pauses of the network end the stream", f.SenderMillis),
 			"ALTER SYSTEM SET wal_sender_timeout = '60s'"})
 	}
 	if f.IdleSlot > 0 {
-		list = append(list, Finding{"idle-replication-slot-timeout", false, "idle_replication_slot_timeout",
+		list = append(list, Finding{"idle_replication_slot_timeout", false, "idle_replication_slot_timeout",
 			"is set: the slot is lost when the archiver is down that long", "ALTER SYSTEM SET idle_replication_slot_timeout = 0"})
 	}
 	return list
@@ -136,7 +135,7 @@ func (s *source) checkCapacity() (list []Finding) {
 		if c.left >= 0 {
 			problem = fmt.Sprintf("%d of %d are in use: none is left for later base snapshots (needs a restart)", c.used, c.max)
 		}
-		list = append(list, Finding{strings.ReplaceAll(c.setting, "_", "-"), c.left < 0, c.setting, problem,
+		list = append(list, Finding{c.setting, c.left < 0, c.setting, problem,
 			fmt.Sprintf("ALTER SYSTEM SET %s = %d", c.setting, max(10, c.max+2))})
 	}
 	return list
@@ -145,17 +144,17 @@ func (s *source) checkCapacity() (list []Finding) {
 func (s *source) checkRole() (list []Finding) {
 	f := s.server
 	if !f.Replication {
-		list = append(list, Finding{"role-replication", true, f.Role, "the role may not replicate", "ALTER ROLE " + f.Role + " REPLICATION"})
+		list = append(list, Finding{"role_replication", true, f.Role, "the role may not replicate", "ALTER ROLE " + f.Role + " REPLICATION"})
 	}
 	if s.pub != nil || f.Superuser {
 		return list
 	}
 	if !f.CreateInDB {
-		list = append(list, Finding{"database-create", true, f.Database, "the role may not make a publication in this database",
+		list = append(list, Finding{"database_create", true, f.Database, "the role may not make a publication in this database",
 			"GRANT CREATE ON DATABASE " + f.DatabaseSQL + " TO " + f.Role})
 	}
 	if len(s.patterns) == 0 {
-		list = append(list, Finding{"all-tables", false, f.Role,
+		list = append(list, Finding{"all_tables", false, f.Role,
 			"only a superuser can publish ALL TABLES: tables made later are not archived until they are added to the publication",
 			"CREATE PUBLICATION " + pgx.Identifier{s.cfg.Publication}.Sanitize() + " FOR ALL TABLES"})
 	}
@@ -165,7 +164,7 @@ func (s *source) checkRole() (list []Finding) {
 func (s *source) checkSlot() []Finding {
 	slot := s.slot
 	finding := func(id, problem string) []Finding {
-		return []Finding{{"slot-" + id, true, slot.Name, problem, "SELECT pg_drop_replication_slot('" + slot.Name + "')"}}
+		return []Finding{{"slot_" + id, true, slot.Name, problem, "SELECT pg_drop_replication_slot('" + slot.Name + "')"}}
 	}
 	switch {
 	case slot == nil:
@@ -177,10 +176,10 @@ func (s *source) checkSlot() []Finding {
 	case slot.Lost():
 		return finding("lost", "the slot is lost ("+slot.lostReason()+"): the archive has a gap, a new base snapshot is needed")
 	case slot.Active && slot.Application != s.server.Application:
-		return []Finding{{"slot-active", true, slot.Name,
+		return []Finding{{"slot_active", true, slot.Name,
 			fmt.Sprintf("the slot is in use by pid %d (%s), which is no archiver", slot.ActivePID, slot.Application), ""}}
 	case slot.WALStatus == "unreserved":
-		return []Finding{{"slot-unreserved", false, slot.Name, "the slot is about to be lost: its WAL is over max_slot_wal_keep_size",
+		return []Finding{{"slot_unreserved", false, slot.Name, "the slot is about to be lost: its WAL is over max_slot_wal_keep_size",
 			"ALTER SYSTEM SET max_slot_wal_keep_size = -1"}}
 	}
 	return nil

@@ -20,11 +20,11 @@ func (s *source) checkTables() (list []Finding) {
 			hit = hit || p.match(t.Namespace, t.Name)
 		}
 		if !hit {
-			list = append(list, Finding{"pattern-no-table", true, p.text, "no table matches the pattern", ""})
+			list = append(list, Finding{"pattern_no_table", true, p.text, "no table matches the pattern", ""})
 		}
 	}
 	if len(s.patterns) == 0 && !s.allTables() && s.pub == nil && len(s.listed()) == 0 {
-		list = append(list, Finding{"no-table", true, s.server.Database, "there is no table to publish", ""})
+		list = append(list, Finding{"no_table", true, s.server.Database, "there is no table to publish", ""})
 	}
 	return list
 }
@@ -35,24 +35,25 @@ func (s *source) checkTable(t *sourceTable) (list []Finding) {
 	}
 	if !t.Readable {
 		schema := pgx.Identifier{t.Namespace}.Sanitize()
-		list = append(list, Finding{"table-select", true, t.Quoted, "the role may not read the table, so a base snapshot can't",
+		list = append(list, Finding{"table_select", true, t.Quoted, "the role may not read the table, so a base snapshot can't",
 			fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s; GRANT SELECT ON %s TO %s", schema, s.server.Role, t.Quoted, s.server.Role)})
 	}
 	if t.RowSecurity {
-		list = append(list, Finding{"table-row-security", true, t.Quoted, "row security hides rows from the role",
+		list = append(list, Finding{"table_row_security", true, t.Quoted, "row security hides rows from the role",
 			"ALTER ROLE " + s.server.Role + " BYPASSRLS"})
 	}
 	if s.pub == nil && !s.server.Superuser && !t.Owned {
-		list = append(list, Finding{"table-owner", true, t.Quoted, "only the owner can add the table to a publication",
+		list = append(list, Finding{"table_owner", true, t.Quoted, "only the owner can add the table to a publication",
 			"GRANT " + t.Owner + " TO " + s.server.Role})
 	}
 	return list
 }
 
 // checkIdentity looks whether UPDATE and DELETE go on working once the table is published
-// (CheckCmdReplicaIdentity in src/backend/executor/execReplication.c).
+// (CheckCmdReplicaIdentity in src/backend/executor/execReplication.c). Where a publication is there
+// already the application feels it, but the archive misses nothing.
 func (s *source) checkIdentity(t *sourceTable) (Finding, bool) {
-	f := Finding{ID: "replica-identity", Fatal: true, Object: t.Quoted}
+	f := Finding{ID: "replica_identity", Fatal: s.pub == nil, Object: t.Quoted}
 	switch {
 	case t.Kind != "r":
 		return f, false // rows live in the partitions
@@ -95,11 +96,11 @@ func (s *source) checkPublication() (list []Finding) {
 	}
 	name := pgx.Identifier{p.Name}.Sanitize()
 	if !p.Insert || !p.Update || !p.Delete || !p.Truncate {
-		list = append(list, Finding{"publication-operations", true, p.Name, "it doesn't publish every operation: " + p.missingOperations(),
+		list = append(list, Finding{"publication_operations", true, p.Name, "it doesn't publish every operation: " + p.missingOperations(),
 			"ALTER PUBLICATION " + name + " SET (publish = 'insert, update, delete, truncate')"})
 	}
 	if p.ViaRoot {
-		list = append(list, Finding{"publication-via-root", true, p.Name, "it publishes changes of partitions as their root's",
+		list = append(list, Finding{"publication_via_root", true, p.Name, "it publishes changes of partitions as their root's",
 			"ALTER PUBLICATION " + name + " SET (publish_via_partition_root = false)"})
 	}
 	quoted := make(map[uint32]string)
@@ -108,18 +109,19 @@ func (s *source) checkPublication() (list []Finding) {
 	}
 	for _, t := range p.Tables {
 		if t.Filtered {
-			list = append(list, Finding{"publication-row-filter", true, p.Name, "only some rows of " + quoted[t.OID] + " are published",
+			list = append(list, Finding{"publication_row_filter", true, p.Name, "only some rows of " + quoted[t.OID] + " are published",
 				fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE ONLY %[2]s", name, quoted[t.OID], name)})
 		}
 		if t.Columns {
-			list = append(list, Finding{"publication-columns", true, p.Name, "only some columns of " + quoted[t.OID] + " are published",
+			list = append(list, Finding{"publication_columns", true, p.Name, "only some columns of " + quoted[t.OID] + " are published",
 				fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE ONLY %[2]s", name, quoted[t.OID], name)})
 		}
 	}
 	return append(list, s.checkMembers(name)...)
 }
 
-// checkMembers looks for wanted tables that the publication lacks.
+// checkMembers looks for wanted tables that the publication lacks. Where an archive goes on already,
+// such a table is no reason to stop archiving the others.
 func (s *source) checkMembers(name string) (list []Finding) {
 	if s.pub.AllTables {
 		return nil
@@ -133,7 +135,7 @@ func (s *source) checkMembers(name string) (list []Finding) {
 	}
 	for _, t := range s.listed() {
 		if !s.covers(t, member, schema) {
-			list = append(list, Finding{"publication-table", true, s.pub.Name,
+			list = append(list, Finding{"publication_table", s.slot == nil, s.pub.Name,
 				t.Quoted + " is not published; if that is meant, name the tables with --table",
 				"ALTER PUBLICATION " + name + " ADD TABLE ONLY " + t.Quoted})
 		}
@@ -174,15 +176,15 @@ func (s *source) checkUncovered() (list []Finding) {
 		switch {
 		case !t.wanted:
 		case t.Kind == "f":
-			list = append(list, Finding{"foreign-table", false, t.Quoted, "it is a foreign table: its rows live elsewhere and are not archived", ""})
+			list = append(list, Finding{"foreign_table", false, t.Quoted, "it is a foreign table: its rows live elsewhere and are not archived", ""})
 		case t.Unlogged:
-			list = append(list, Finding{"unlogged-table", false, t.Quoted,
+			list = append(list, Finding{"unlogged_table", false, t.Quoted,
 				"it is unlogged: its changes are not archived",
 				"ALTER TABLE " + t.Quoted + " SET LOGGED"})
 		}
 	}
 	if s.server.LargeObjects {
-		list = append(list, Finding{"large-objects", false, s.server.Database, "it has large objects, which logical decoding never carries", ""})
+		list = append(list, Finding{"large_objects", false, s.server.Database, "it has large objects, which logical decoding never carries", ""})
 	}
 	return list
 }

@@ -47,8 +47,8 @@ type Handler interface {
 
 // TimelineSwitch says where a timeline was left for the next one.
 type TimelineSwitch struct {
-	Timeline int32       // the timeline that ended
-	LSN      segment.LSN // where; the next timeline has the WAL from here on
+	Timeline    int32       // the timeline that ended
+	SwitchPoint segment.LSN // where; the next timeline has the WAL from here on
 }
 
 // Identity is what the server said about itself when the stream was started.
@@ -224,7 +224,7 @@ func parseHistory(content string) ([]TimelineSwitch, error) {
 		if err != nil {
 			return nil, fmt.Errorf("timeline history: %w", err)
 		}
-		switches = append(switches, TimelineSwitch{Timeline: int32(timeline), LSN: lsn})
+		switches = append(switches, TimelineSwitch{Timeline: int32(timeline), SwitchPoint: lsn})
 	}
 	return switches, nil
 }
