@@ -111,6 +111,9 @@ func (p *Process) Signal(tb TB, s os.Signal) {
 	}
 }
 
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
 // Running reports whether the program has not ended.
 func (p *Process) Running() bool {
 	select {

@@ -64,11 +64,12 @@ func HashDatabase(ctx context.Context, dsn string) (Hashes, error) {
 	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return nil, err
 	}
-	return hashTables(ctx, conn)
+	return HashTables(ctx, conn)
 }
 
-// hashTables reads in the transaction that conn has open.
-func hashTables(ctx context.Context, conn *pgx.Conn) (Hashes, error) {
+// HashTables returns the hashes of the tables as the transaction that conn has open sees them. It
+// changes the session's settings.
+func HashTables(ctx context.Context, conn *pgx.Conn) (Hashes, error) {
 	if _, err := conn.Exec(ctx, fixedSettings, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func takeMoment(ctx context.Context, dsn string) (m Moment, err error) {
 	if err := lockTables(ctx, conn); err != nil {
 		return m, err
 	}
-	m.Hashes, err = hashTables(ctx, conn)
+	m.Hashes, err = HashTables(ctx, conn)
 	return m, err
 }
 
