@@ -1,0 +1,31 @@
+package pitr
+
+import (
+	"context"
+	"iter"
+
+	"tidemark/catalog"
+	"tidemark/segment"
+)
+
+// source is what planning and listing need to know of an archive. Archive is the real one; tests have
+// a synthetic one.
+type source interface {
+	archiveID() string
+	histories() []catalog.HistoryPoint  // ascending
+	windows() []catalog.Window          // ascending by history and LSN
+	snapshots() []catalog.SnapshotPoint // of every history
+	marks() []catalog.MarkPoint         // of every history
+
+	// stream yields the segment, watermark and gap entries of a history that overlap [from, to), in
+	// order; to 0 means the end.
+	stream(ctx context.Context, history uint32, from, to segment.LSN) iter.Seq2[catalog.Entry, error]
+
+	// firstLater returns the first segment of a history with a local commit later than t.
+	firstLater(ctx context.Context, history uint32, t segment.Timestamp) (e catalog.Entry, ok bool, err error)
+
+	// withXID yields the segments of all histories that may hold a transaction xid.
+	withXID(ctx context.Context, xid uint32) iter.Seq2[catalog.Entry, error]
+
+	index(ctx context.Context, e catalog.Entry) (*segment.Index, error)
+}
