@@ -1,0 +1,288 @@
+package apply
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// Options say how to replay.
+type Options struct {
+	// Connect opens a session that is ready for replay: replica role, search_path empty,
+	// client_encoding that of the stream. It is called Workers+1 times.
+	Connect func(ctx context.Context) (*pgconn.PgConn, error)
+	Workers int // connections; at least 1
+
+	// Want chooses relations; nil takes all. Operations on others are left out.
+	Want func(*segment.Relation) bool
+	// InsertOnly says that a relation sees nothing but inserts in everything that will be applied:
+	// its rows may then go through all connections at once. nil: none.
+	InsertOnly func(*segment.Relation) bool
+}
+
+// Counts are the operations applied to one table.
+type Counts struct {
+	Inserted, Updated, Deleted, Truncated int64
+	// Live is how much the number of rows changed since the start or, with Reset, how many rows there
+	// are since the last TRUNCATE.
+	Live  int64
+	Reset bool
+}
+
+// Applier applies records in the order they come. It is not safe for concurrent use.
+type Applier struct {
+	opts    Options
+	meta    *pgconn.PgConn
+	workers []*worker
+	group   *errgroup.Group
+	stop    context.CancelCauseFunc
+	failed  <-chan struct{} // closed when a worker has failed
+	cause   func() error
+	budget  *budget
+
+	byID   map[uint32]*mapping
+	tables map[string]*table
+	order  []*table // of tables, by first sight
+	types  map[uint32]segment.TypeDef
+
+	begin   segment.Begin
+	next    int   // round robin of insert-only tables
+	pending int   // bytes in buffers not handed over yet
+	since   int64 // bytes handed over since the last commit
+	done    int64 // whole transactions applied
+	scratch []byte
+}
+
+// mapping ties the definition of a relation in the stream to a table of the target.
+type mapping struct {
+	relation segment.Relation
+	seen     *segment.Relation // the definition last compared, to compare the pointer first
+	table    *table            // nil: not wanted
+}
+
+// Bounds on memory. A buffer is handed over when it is full, all of them when together they hold
+// maxPending; at most maxInFlight is with the workers.
+const (
+	maxBuffer   = 2 << 20
+	maxOps      = 20_000
+	maxPending  = 16 << 20
+	maxInFlight = 48 << 20
+	maxBatch    = 64 << 20 // bytes after which the workers commit, at the end of a source transaction
+)
+
+// New opens the connections. The context bounds the Applier's whole life: when it ends, the workers do.
+// The caller ends it with Finish or Abort.
+func New(ctx context.Context, o Options) (*Applier, error) {
+	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[string]*table{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight)}
+	if a.opts.Workers < 1 {
+		a.opts.Workers = 1
+	}
+	var err error
+	if a.meta, err = o.Connect(ctx); err != nil {
+		return nil, err
+	}
+	ctx, a.stop = context.WithCancelCause(ctx)
+	a.group, ctx = errgroup.WithContext(ctx)
+	a.failed, a.cause = ctx.Done(), func() error { return context.Cause(ctx) }
+	for range a.opts.Workers {
+		conn, err := o.Connect(ctx)
+		if err != nil {
+			a.Abort()
+			return nil, err
+		}
+		w := newWorker(conn, a.budget)
+		a.workers = append(a.workers, w)
+		a.group.Go(func() error { return w.run(ctx) })
+	}
+	return a, nil
+}
+
+// Apply takes one record. What it needs of it is copied, except large values, which are applied before
+// it returns. An error is final.
+func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
+	switch r.Op {
+	case segment.OpBegin:
+		a.begin = r.Begin
+	case segment.OpCommit:
+		a.done++
+		return a.commit(false)
+	case segment.OpType:
+		a.types[r.TypeDef.ID] = r.TypeDef
+	case segment.OpInsert, segment.OpUpdate, segment.OpDelete:
+		t, err := a.table(ctx, r.Relation)
+		if err != nil || t == nil {
+			return err
+		}
+		return a.row(t, r)
+	case segment.OpTruncate:
+		return a.truncate(ctx, r)
+	}
+	return nil
+}
+
+// row turns a row operation into an entry of its table's buffer.
+func (a *Applier) row(t *table, r *segment.Record) error {
+	if err := t.check(r, a.begin); err != nil {
+		return err
+	}
+	t.count(r.Op)
+	if wide(r.Old) || wide(r.New) {
+		return a.wideRow(t, r)
+	}
+	stmt := t.insert
+	if r.Op != segment.OpInsert {
+		stmt, a.scratch = t.statement(r, a.scratch)
+	}
+	if t.buf == nil {
+		t.buf = newBuffer(t)
+	}
+	n := t.buf.add(stmt, r, a.begin)
+	a.pending += n
+	if t.buf.full() {
+		return a.flush(t)
+	}
+	if a.pending > maxPending {
+		return a.flushAll()
+	}
+	return nil
+}
+
+// flush hands a table's buffer to its worker.
+func (a *Applier) flush(t *table) error {
+	if t.buf == nil {
+		return nil
+	}
+	b := t.buf
+	t.buf = nil
+	a.pending -= b.size
+	a.since += int64(b.size)
+	w := a.workers[t.worker]
+	if t.insertOnly {
+		a.next++
+		w = a.workers[a.next%len(a.workers)]
+	}
+	if err := a.budget.take(b.size, a.failed); err != nil {
+		return a.failure()
+	}
+	return a.send(w, command{buffer: b})
+}
+
+func (a *Applier) flushAll() error {
+	for _, t := range a.order {
+		if err := a.flush(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit ends the workers' transactions if enough has come together or all is to be settled. It is
+// called between source transactions, so that each is whole in one target transaction per worker.
+func (a *Applier) commit(now bool) error {
+	if !now && a.since+int64(a.pending) < maxBatch {
+		return a.alive()
+	}
+	if err := a.flushAll(); err != nil {
+		return err
+	}
+	a.since = 0
+	for _, w := range a.workers {
+		if err := a.send(w, command{commit: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle commits everything and waits for it.
+func (a *Applier) settle() error {
+	if err := a.commit(true); err != nil {
+		return err
+	}
+	for _, w := range a.workers {
+		if err := a.sendWait(w, command{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Applier) send(w *worker, c command) error {
+	select {
+	case w.commands <- c:
+		return nil
+	case <-a.failed:
+		return a.failure()
+	}
+}
+
+// sendWait sends a command and waits until the worker has done it.
+func (a *Applier) sendWait(w *worker, c command) error {
+	done := make(chan struct{})
+	c.done = done
+	if err := a.send(w, c); err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-a.failed:
+		return a.failure()
+	}
+}
+
+func (a *Applier) alive() error {
+	select {
+	case <-a.failed:
+		return a.failure()
+	default:
+		return nil
+	}
+}
+
+// failure returns what ended the workers: the first error of one, or the context's end.
+func (a *Applier) failure() error {
+	if err := a.group.Wait(); err != nil {
+		return err
+	}
+	return a.cause()
+}
+
+// Transactions is the number of whole transactions taken so far.
+func (a *Applier) Transactions() int64 { return a.done }
+
+// Finish commits everything, closes the connections and returns the counts by namespace.name.
+func (a *Applier) Finish(ctx context.Context) (map[string]Counts, error) {
+	if err := a.settle(); err != nil {
+		a.Abort()
+		return nil, err
+	}
+	for _, w := range a.workers {
+		close(w.commands)
+	}
+	err := errors.Join(a.group.Wait(), a.meta.Close(ctx))
+	a.stop(nil)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Failed, "", "end the replay")
+	}
+	out := make(map[string]Counts, len(a.tables))
+	for name, t := range a.tables {
+		out[name] = t.counts
+	}
+	return out, nil
+}
+
+// Abort gives up: open transactions are rolled back, connections closed. It may follow a failed Apply.
+func (a *Applier) Abort() {
+	a.stop(context.Canceled)
+	// The workers' own errors were returned by Apply, or don't matter any more.
+	_ = a.group.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // don't wait for the server's goodbye
+	_ = a.meta.Close(ctx)
+}

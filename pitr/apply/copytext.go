@@ -1,0 +1,111 @@
+package apply
+
+import (
+	"bytes"
+	"io"
+	"strings"
+
+	"tidemark/segment"
+)
+
+// escapes has the letter that follows a backslash for each byte that COPY's text format must escape
+// (https://www.postgresql.org/docs/current/sql-copy.html), and 0 for the others.
+var escapes = [256]byte{'\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't', '\v': 'v'}
+
+// appendEscaped appends a value in COPY's text form.
+func appendEscaped(dst, v []byte) []byte {
+	from := 0
+	for i, c := range v {
+		if e := escapes[c]; e != 0 {
+			dst = append(append(dst, v[from:i]...), '\\', e)
+			from = i + 1
+		}
+	}
+	return append(dst, v[from:]...)
+}
+
+// rowsReader gives rows of a buffer as COPY text.
+type rowsReader struct {
+	buffer *buffer
+	ops    []op
+	line   []byte
+	rest   []byte // of line, not read yet
+}
+
+func (r *rowsReader) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		if len(r.rest) == 0 {
+			if len(r.ops) == 0 {
+				break
+			}
+			r.encode(&r.ops[0])
+			r.ops = r.ops[1:]
+		}
+		c := copy(p[n:], r.rest)
+		r.rest = r.rest[c:]
+		n += c
+	}
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (r *rowsReader) encode(o *op) {
+	line, at := r.line[:0], o.start
+	for i, n := range r.buffer.lens[o.value : o.value+o.stmt.params()] {
+		if i > 0 {
+			line = append(line, '\t')
+		}
+		if n < 0 {
+			line = append(line, '\\', 'N')
+			continue
+		}
+		line = appendEscaped(line, r.buffer.arena[at:at+int(n)])
+		at += int(n)
+	}
+	r.line = append(line, '\n')
+	r.rest = r.line
+}
+
+// valuesReader gives one row as COPY text without holding its large values.
+func valuesReader(values []segment.Value) io.Reader {
+	var parts []io.Reader
+	for i, v := range values {
+		if i > 0 {
+			parts = append(parts, strings.NewReader("\t"))
+		}
+		switch {
+		case v.Large != nil:
+			parts = append(parts, &escapeReader{from: io.NewSectionReader(v.Large, 0, v.Large.Size())})
+		case v.Kind == segment.Text:
+			parts = append(parts, bytes.NewReader(appendEscaped(nil, v.Data)))
+		default:
+			parts = append(parts, strings.NewReader(`\N`))
+		}
+	}
+	return io.MultiReader(append(parts, strings.NewReader("\n"))...)
+}
+
+// escapeReader escapes what it reads.
+type escapeReader struct {
+	from io.Reader
+	raw  [32 << 10]byte
+	text []byte
+	rest []byte
+}
+
+func (r *escapeReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		n, err := r.from.Read(r.raw[:])
+		if n == 0 && err != nil {
+			return 0, err
+		}
+		r.text = appendEscaped(r.text[:0], r.raw[:n])
+		r.rest = r.text
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}

@@ -1,0 +1,283 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// statement is a statement of a certain shape: which columns it sets and how it finds the row.
+type statement struct {
+	op      segment.Op
+	name    string // as prepared; the same on every connection
+	sql     string
+	newCols []int    // columns whose new values are parameters, first
+	oldCols []int    // columns whose old values are parameters, after them
+	oids    []uint32 // of the parameters
+}
+
+func (s *statement) params() int { return len(s.newCols) + len(s.oldCols) }
+
+var statements atomic.Int64
+
+func (t *table) newStatement(op segment.Op, newCols, oldCols []int) *statement {
+	s := &statement{op: op, name: "tm" + itoa(statements.Add(1)), newCols: newCols, oldCols: oldCols}
+	for _, i := range slices.Concat(newCols, oldCols) {
+		s.oids = append(s.oids, t.cols[i].oid)
+	}
+	return s
+}
+
+// prepareInsert makes the INSERT and the COPY of the table. OVERRIDING SYSTEM VALUE lets identity
+// columns keep their archived values; COPY does so by itself.
+func (t *table) prepareInsert() {
+	names := make([]string, len(t.plain))
+	values := make([]string, len(t.plain))
+	for n, i := range t.plain {
+		names[n], values[n] = t.cols[i].sql, param(n)
+	}
+	t.insert = t.newStatement(segment.OpInsert, t.plain, nil)
+	if len(t.plain) == 0 {
+		t.insert.sql = "INSERT INTO " + t.sql + " DEFAULT VALUES"
+		t.copySQL = "COPY " + t.sql + " FROM STDIN"
+		return
+	}
+	list := " (" + strings.Join(names, ", ") + ")"
+	t.insert.sql = "INSERT INTO " + t.sql + list + " OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(values, ", ") + ")"
+	t.copySQL = "COPY " + t.sql + list + " FROM STDIN"
+}
+
+func param(n int) string { return "$" + strconv.Itoa(n+1) }
+
+// How a row is found.
+const (
+	byNewKey byte = 'n' // the key did not change: its values stand in the new tuple
+	byOldKey byte = 'k'
+	byImage  byte = 'f'
+)
+
+func findBy(r *segment.Record) byte {
+	switch r.OldRole {
+	case segment.OldKey:
+		return byOldKey
+	case segment.OldFull:
+		return byImage
+	}
+	return byNewKey
+}
+
+// statement returns the update or delete of the record's shape. Scratch is a buffer for the lookup.
+func (t *table) statement(r *segment.Record, scratch []byte) (*statement, []byte) {
+	find := findBy(r)
+	scratch = append(scratch[:0], byte(r.Op), find)
+	for _, i := range t.plain {
+		scratch = append(scratch, t.shapeOf(r, find, i))
+	}
+	s := t.shapes[string(scratch)]
+	if s == nil {
+		s = t.build(r, find)
+		if len(t.shapes) >= maxShapes {
+			clear(t.shapes)
+		}
+		t.shapes[string(scratch)] = s
+	}
+	return s, scratch
+}
+
+// maxShapes bounds the statements a table keeps; each is prepared on the server.
+const maxShapes = 256
+
+// shapeOf tells a column's part in a statement: set or not, and whether an old value is NULL where an
+// index is to find the row.
+func (t *table) shapeOf(r *segment.Record, find byte, i int) byte {
+	var b byte
+	if t.sets(r, find, i) {
+		b = 1
+	}
+	if find == byImage && r.Old[i].Kind == segment.Null && slices.Contains(t.narrow, i) {
+		b |= 2
+	}
+	return b
+}
+
+// sets reports whether an update assigns the column: not if its value wasn't sent, or is the key that
+// the row is found by.
+func (t *table) sets(r *segment.Record, find byte, i int) bool {
+	if r.Op != segment.OpUpdate || r.New[i].Kind == segment.Unchanged {
+		return false
+	}
+	return find != byNewKey || !t.cols[i].key
+}
+
+// build makes the statement for a shape.
+func (t *table) build(r *segment.Record, find byte) *statement {
+	var set, where []int
+	for _, i := range t.plain {
+		if t.sets(r, find, i) {
+			set = append(set, i)
+		}
+	}
+	switch find {
+	case byImage:
+		where = t.plain
+	default:
+		where = t.keys
+	}
+	var s *statement
+	if find == byNewKey {
+		s = t.newStatement(r.Op, slices.Concat(set, where), nil)
+	} else {
+		s = t.newStatement(r.Op, set, where)
+	}
+	values := make([]string, len(where))
+	for n := range where {
+		values[n] = param(len(set) + n)
+	}
+	assign := make([]string, len(set))
+	for n, i := range set {
+		assign[n] = t.cols[i].sql + " = " + param(n)
+	}
+	s.sql = t.rowSQL(r.Op, assign, "", t.rowCondition(r, find, where, values, ""))
+	return s
+}
+
+// only is the table without its inheritance children. A partitioned table has no rows of its own: the
+// publication sends its partitions' rows as its own, and they are found through it.
+func (t *table) only() string {
+	if t.kind == 'p' {
+		return t.sql
+	}
+	return "ONLY " + t.sql
+}
+
+// rowSQL puts an UPDATE or DELETE together; from is a further table, or "".
+func (t *table) rowSQL(op segment.Op, assign []string, from, condition string) string {
+	if op == segment.OpDelete {
+		using := ""
+		if from != "" {
+			using = " USING " + from
+		}
+		return "DELETE FROM " + t.only() + " t" + using + " WHERE " + condition
+	}
+	if from != "" {
+		from = ", " + from
+	}
+	if len(assign) == 0 {
+		// Nothing to set: the row must be there all the same.
+		return "SELECT 1 FROM " + t.only() + " t" + from + " WHERE " + condition
+	}
+	if from != "" {
+		from = " FROM " + from[2:]
+	}
+	return "UPDATE " + t.only() + " t SET " + strings.Join(assign, ", ") + from + " WHERE " + condition
+}
+
+// rowCondition finds the one row whose columns have the given values. from is a table that the values
+// come from, or "".
+func (t *table) rowCondition(r *segment.Record, find byte, where []int, values []string, from string) string {
+	if find != byImage && t.indexed(where) {
+		parts := make([]string, len(where))
+		for n, i := range where {
+			parts[n] = "t." + t.cols[i].sql + " " + t.cols[i].equality + " " + values[n]
+		}
+		return strings.Join(parts, " AND ")
+	}
+	var parts []string
+	names := make([]string, len(where))
+	for n, i := range where {
+		names[n] = "s." + t.cols[i].sql
+		if slices.Contains(t.narrow, i) && (find != byImage || r.Old[i].Kind != segment.Null) {
+			parts = append(parts, names[n]+" "+t.cols[i].equality+" "+values[n])
+		}
+	}
+	// *= compares the images of the values: it needs no equality operator, which json and point lack, and
+	// takes 1.0 and 1.00 for different (src/backend/utils/adt/rowtypes.c, record_image_eq).
+	if len(where) > 0 {
+		parts = append(parts, fmt.Sprintf("ROW(%s)::record OPERATOR(pg_catalog.*=) ROW(%s)::record", strings.Join(names, ", "), strings.Join(values, ", ")))
+	}
+	inner := t.only() + " s"
+	if from != "" {
+		inner += ", " + from
+	}
+	if len(parts) > 0 {
+		inner += " WHERE " + strings.Join(parts, " AND ")
+	}
+	if t.kind == 'p' {
+		return "(t.tableoid, t.ctid) = (SELECT s.tableoid, s.ctid FROM " + inner + " LIMIT 1)"
+	}
+	return "t.ctid = (SELECT s.ctid FROM " + inner + " LIMIT 1)"
+}
+
+// indexed reports whether all columns have the equality of an index.
+func (t *table) indexed(columns []int) bool {
+	for _, i := range columns {
+		if t.cols[i].equality == "" {
+			return false
+		}
+	}
+	return len(columns) > 0
+}
+
+// check refuses records that a correct stream can't hold, before anything relies on their shape.
+func (t *table) check(r *segment.Record, begin segment.Begin) error {
+	bad := func(what string) error {
+		return fault.New(fault.Failed, "restorer verify --level decode checks the archive", "%s of %s in transaction %d at LSN %s: %s",
+			opName(r.Op), t.name, begin.XID, begin.CommitLSN, what)
+	}
+	if r.Op != segment.OpDelete && len(r.New) != len(t.cols) {
+		return bad(fmt.Sprintf("the new row has %d columns, its table %d", len(r.New), len(t.cols)))
+	}
+	if r.OldRole != 0 && len(r.Old) != len(t.cols) {
+		return bad(fmt.Sprintf("the old row has %d columns, its table %d", len(r.Old), len(t.cols)))
+	}
+	if r.Op == segment.OpInsert {
+		if slices.ContainsFunc(r.New, func(v segment.Value) bool { return v.Kind == segment.Unchanged }) {
+			return bad("a column has no value")
+		}
+		return nil
+	}
+	if t.insertOnly {
+		return bad("the catalog says that this table saw only inserts")
+	}
+	tuple, columns := r.Old, t.plain
+	switch findBy(r) {
+	case byNewKey:
+		tuple, columns = r.New, t.keys
+	case byOldKey:
+		columns = t.keys
+	}
+	if r.OldRole == 0 && (r.Op == segment.OpDelete || len(columns) == 0) || r.OldRole == segment.OldKey && len(columns) == 0 {
+		return bad("nothing identifies the row")
+	}
+	for _, i := range columns {
+		if tuple[i].Kind == segment.Unchanged {
+			return bad(fmt.Sprintf("column %q, which identifies the row, has no value", t.cols[i].name))
+		}
+	}
+	return nil
+}
+
+func opName(op segment.Op) string {
+	switch op {
+	case segment.OpInsert:
+		return "insert"
+	case segment.OpUpdate:
+		return "update"
+	case segment.OpDelete:
+		return "delete"
+	}
+	return "truncate"
+}
+
+func itoa(v int64) string { return strconv.FormatInt(v, 10) }
+
+// atoi reads a number that the server printed.
+func atoi(b []byte) int64 {
+	v, _ := strconv.ParseInt(string(b), 10, 64)
+	return v
+}

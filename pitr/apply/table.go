@@ -1,0 +1,343 @@
+package apply
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// column is a column of a relation in the stream and what the target says of it.
+type column struct {
+	name     string
+	sql      string // quoted
+	oid      uint32 // its type on the target: statements declare their parameters with it
+	key      bool   // of the replica identity
+	derived  bool   // generated on the target: follows from the other columns
+	equality string // qualified operator of an index on it, such as OPERATOR("pg_catalog".=); "" if none is known
+}
+
+// table is a table of the target as one definition in the stream sees it.
+type table struct {
+	name       string // namespace.name, unquoted, for messages
+	sql        string // quoted
+	kind       byte   // pg_class.relkind
+	cols       []column
+	plain      []int // columns that hold data of their own, in order
+	keys       []int // columns of the replica identity
+	narrow     []int // columns that an index finds old row images by
+	worker     int
+	insertOnly bool
+	insert     *statement
+	copySQL    string
+	shapes     map[string]*statement
+	buf        *buffer
+	counts     Counts
+}
+
+// count notes an operation.
+func (t *table) count(op segment.Op) {
+	switch op {
+	case segment.OpInsert:
+		t.counts.Inserted++
+		t.counts.Live++
+	case segment.OpUpdate:
+		t.counts.Updated++
+	case segment.OpDelete:
+		t.counts.Deleted++
+		t.counts.Live--
+	}
+}
+
+// table finds the target's table for a relation of the stream; nil if it isn't wanted.
+func (a *Applier) table(ctx context.Context, r *segment.Relation) (*table, error) {
+	m := a.byID[r.ID]
+	if m != nil && m.seen == r {
+		return m.table, nil
+	}
+	if m != nil && sameRelation(&m.relation, r) {
+		m.seen = r
+		return m.table, nil
+	}
+	m = &mapping{relation: *r, seen: r}
+	m.relation.Columns = slices.Clone(r.Columns)
+	if a.opts.Want == nil || a.opts.Want(r) {
+		t, err := a.define(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		m.table = t
+	}
+	a.byID[r.ID] = m
+	return m.table, nil
+}
+
+func sameRelation(a, b *segment.Relation) bool {
+	return a.ID == b.ID && a.Namespace == b.Namespace && a.Name == b.Name && a.Identity == b.Identity && slices.Equal(a.Columns, b.Columns)
+}
+
+// define maps a relation that is new, or defined differently than before. What came before under the
+// old definition goes out first; connection and counts are kept.
+func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, error) {
+	name := r.String()
+	old := a.tables[name]
+	if old != nil {
+		if err := a.flush(old); err != nil {
+			return nil, err
+		}
+	}
+	t, err := a.lookUp(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	t.worker = len(a.order) % len(a.workers)
+	t.insertOnly = a.opts.InsertOnly != nil && a.opts.InsertOnly(r)
+	if old != nil {
+		t.worker, t.counts = old.worker, old.counts
+		a.order[slices.Index(a.order, old)] = t
+	} else {
+		a.order = append(a.order, t)
+	}
+	a.tables[name] = t
+	return t, nil
+}
+
+// targetColumn is a column as the target's catalog has it.
+type targetColumn struct {
+	name, typeSchema, typeName string
+	oid                        uint32
+	modifier                   int32
+	generated                  bool
+}
+
+// lookUp reads the target's table and checks that it is what the stream describes: the same columns, of
+// the same types. Without captured DDL, a difference means that the schema changed after the snapshot.
+func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, error) {
+	oid, kind, columns, err := a.targetColumns(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{name: r.String(), sql: quoteTable(r.Namespace, r.Name), kind: kind, shapes: map[string]*statement{}}
+	for _, c := range r.Columns {
+		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
+		if i < 0 {
+			return nil, a.mismatch(r, "the target has no column %q", c.Name)
+		}
+		tc := columns[i]
+		if what := a.differs(c, tc); what != "" {
+			return nil, a.mismatch(r, "column %q is %s", c.Name, what)
+		}
+		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, key: c.Key(), derived: tc.generated})
+		columns = slices.Delete(columns, i, i+1)
+	}
+	for _, tc := range columns {
+		if !tc.generated {
+			return nil, a.mismatch(r, "the stream has no column %q", tc.name)
+		}
+	}
+	for i, c := range t.cols {
+		if !c.derived {
+			t.plain = append(t.plain, i)
+		}
+		if c.key {
+			t.keys = append(t.keys, i)
+		}
+	}
+	if err := a.readIndexes(ctx, oid, t); err != nil {
+		return nil, err
+	}
+	t.prepareInsert()
+	return t, nil
+}
+
+// differs says how the type of a column in the stream is not the target's; "" if it is. OIDs below
+// 16384 are PostgreSQL's own and the same everywhere; others are compared by the names that the stream
+// gave, where it gave them.
+func (a *Applier) differs(c segment.Column, tc targetColumn) string {
+	const firstNormalOID = 16384 // src/include/access/transam.h
+	def, named := a.types[c.TypeOID]
+	switch {
+	case c.TypeOID < firstNormalOID || tc.oid < firstNormalOID:
+		if c.TypeOID != tc.oid {
+			return "of another type (OID " + itoa(int64(c.TypeOID)) + ") than the target's " + tc.typeName
+		}
+	case named && (def.Namespace != tc.typeSchema || def.Name != tc.typeName):
+		return "of type " + def.Namespace + "." + def.Name + ", the target's of type " + tc.typeSchema + "." + tc.typeName
+	}
+	if c.Modifier != tc.modifier {
+		return "of another length or precision (type modifier " + itoa(int64(c.Modifier)) + ") than the target's (" + itoa(int64(tc.modifier)) + ")"
+	}
+	return ""
+}
+
+func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) error {
+	e := fault.New(fault.Failed, "the table was changed after the base snapshot, and such changes are not archived: restore to a moment before it, or from a snapshot taken after it", format, args...)
+	e.Msg = "table " + r.String() + " does not fit the transactions from LSN " + a.begin.CommitLSN.String() + " on: " + e.Msg
+	return e
+}
+
+const columnsQuery = `
+select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text, tn.nspname, t.typname
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+left join pg_catalog.pg_type t on t.oid = a.atttypid
+left join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
+order by a.attnum`
+
+func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid uint32, kind byte, cols []targetColumn, err error) {
+	rows, err := a.query(ctx, columnsQuery, namespaceOf(r), r.Name)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	if len(rows) == 0 {
+		return 0, 0, nil, a.mismatch(r, "the target has no such table")
+	}
+	for _, row := range rows {
+		oid, kind = uint32(atoi(row[0])), row[1][0]
+		if row[2] == nil {
+			continue
+		}
+		cols = append(cols, targetColumn{
+			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
+			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]),
+		})
+	}
+	return oid, kind, cols, nil
+}
+
+// indexQuery gives the columns of the indexes that can find a row by equality, and the operators of
+// their operator classes: with an empty search_path a plain = may find another one, or none.
+const indexQuery = `
+select i.indexrelid::text, (i.indisunique and am.amname = 'btree')::int::text, i.indisprimary::int::text, a.attname,
+       'OPERATOR(' || quote_ident(opn.nspname) || '.' || op.oprname || ')'
+from pg_catalog.pg_index i
+join pg_catalog.pg_class ic on ic.oid = i.indexrelid
+join pg_catalog.pg_am am on am.oid = ic.relam
+cross join lateral unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality x(attnum, opclass, ord)
+join pg_catalog.pg_opclass oc on oc.oid = x.opclass
+join pg_catalog.pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
+ and ao.amoppurpose = 's' and ao.amopstrategy = case am.amname when 'btree' then 3 else 1 end
+join pg_catalog.pg_operator op on op.oid = ao.amopopr
+join pg_catalog.pg_namespace opn on opn.oid = op.oprnamespace
+join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = x.attnum
+where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and i.indexprs is null and am.amname in ('btree', 'hash')
+order by i.indexrelid, x.ord`
+
+// index is an index of the target.
+type index struct {
+	unique, primary bool
+	columns         []int
+	equality        []string
+}
+
+func (a *Applier) readIndexes(ctx context.Context, oid uint32, t *table) error {
+	rows, err := a.query(ctx, indexQuery, itoa(int64(oid)))
+	if err != nil {
+		return err
+	}
+	var indexes []index
+	last := ""
+	for _, row := range rows {
+		if string(row[0]) != last {
+			last = string(row[0])
+			indexes = append(indexes, index{unique: string(row[1]) == "1", primary: string(row[2]) == "1"})
+		}
+		x := &indexes[len(indexes)-1]
+		i := slices.IndexFunc(t.cols, func(c column) bool { return c.name == string(row[3]) && !c.derived })
+		x.columns = append(x.columns, i)
+		x.equality = append(x.equality, string(row[4]))
+	}
+	t.chooseIndexes(indexes)
+	return nil
+}
+
+// chooseIndexes takes the operators of the unique index on exactly the replica identity's columns, and
+// the best index to find row images by: primary before unique before others.
+func (t *table) chooseIndexes(indexes []index) {
+	rank, keyed := 0, false
+	for _, x := range indexes {
+		if slices.Contains(x.columns, -1) {
+			continue
+		}
+		if !keyed && x.unique && sameSet(x.columns, t.keys) {
+			keyed = true
+			t.setEquality(x)
+		}
+		r := 1
+		if x.unique {
+			r = 2
+		}
+		if x.primary {
+			r = 3
+		}
+		if r > rank {
+			rank = r
+			t.narrow = x.columns
+			if !keyed {
+				t.setEquality(x)
+			}
+		}
+	}
+	if keyed {
+		return
+	}
+	// Without an index on the key the operators of others must not stand for it.
+	for i := range t.cols {
+		if !slices.Contains(t.narrow, i) {
+			t.cols[i].equality = ""
+		}
+	}
+}
+
+func (t *table) setEquality(x index) {
+	for n, i := range x.columns {
+		t.cols[i].equality = x.equality[n]
+	}
+}
+
+func sameSet(a, b []int) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for _, v := range a {
+		if !slices.Contains(b, v) {
+			return false
+		}
+	}
+	return true
+}
+
+// query runs a catalog query on the connection kept for that, with text parameters and results.
+func (a *Applier) query(ctx context.Context, sql string, params ...string) ([][][]byte, error) {
+	values := make([][]byte, len(params))
+	for i, p := range params {
+		values[i] = []byte(p)
+	}
+	res := a.meta.ExecParams(ctx, sql, values, nil, nil, nil).Read()
+	if res.Err != nil {
+		return nil, fault.Wrap(res.Err, fault.Failed, "", "read the target's catalog")
+	}
+	return res.Rows, nil
+}
+
+func namespaceOf(r *segment.Relation) string {
+	if r.Namespace == "" {
+		return "pg_catalog"
+	}
+	return r.Namespace
+}
+
+func quoteTable(namespace, name string) string {
+	if namespace == "" {
+		namespace = "pg_catalog"
+	}
+	return pgx.Identifier{namespace, name}.Sanitize()
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
