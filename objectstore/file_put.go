@@ -30,16 +30,7 @@ func (s *fileStore) Put(ctx context.Context, key string, data []byte) error {
 
 // place gives the finished temp file its name and makes the name durable.
 func (s *fileStore) place(key, temp, target string) error {
-	err := s.ensureDir(filepath.Dir(target))
-	if err == nil {
-		err = s.publish(temp, target)
-	}
-	if errors.Is(err, os.ErrNotExist) { // somebody has removed the folder since we made it
-		s.forgetDirs()
-		if err = s.ensureDir(filepath.Dir(target)); err == nil {
-			err = s.publish(temp, target)
-		}
-	}
+	err := s.inDir(filepath.Dir(target), func() error { return s.publish(temp, target) })
 	switch {
 	case err == nil:
 		return putError(key, syncDir(filepath.Dir(target)))
@@ -75,26 +66,20 @@ func putError(key string, err error) error {
 	}
 	err = fileError("put", key, err)
 	if errors.Is(err, ErrNotFound) {
-		return newError("put", key, ErrUnavailable, "the folder has gone")
+		return &opError{op: "put", key: key, kind: ErrUnavailable, detail: "the folder has gone", cause: err}
 	}
 	return err
 }
 
 // writeTemp puts data into a new temp file, durable and read back, and returns its path.
 func (s *fileStore) writeTemp(ctx context.Context, key string, data []byte) (path string, err error) {
+	var f *os.File
 	folder := filepath.Join(s.root, tempFolder)
-	if err := s.ensureDir(folder); err != nil {
-		return "", putError(key, err)
-	}
 	path = filepath.Join(folder, rand.Text())
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	if errors.Is(err, os.ErrNotExist) { // somebody has removed the folder since we made it
-		s.forgetDirs()
-		if err := s.ensureDir(folder); err != nil {
-			return "", putError(key, err)
-		}
+	err = s.inDir(folder, func() error {
 		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
-	}
+		return err
+	})
 	if err != nil {
 		return "", putError(key, err)
 	}
@@ -189,6 +174,21 @@ func sameFile(a, b string) bool {
 	infoA, errA := os.Lstat(a)
 	infoB, errB := os.Lstat(b)
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// inDir does what makes a name in a folder, making the folder first: again if somebody has removed it since
+// we last looked.
+func (s *fileStore) inDir(dir string, do func() error) error {
+	for first := true; ; first = false {
+		err := s.ensureDir(dir)
+		if err == nil {
+			err = do()
+		}
+		if !first || !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		s.forgetDirs()
+	}
 }
 
 // ensureDir makes a folder of the archive durable, with all above it that are missing.

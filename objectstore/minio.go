@@ -55,7 +55,8 @@ func (s *minioStore) Put(ctx context.Context, key string, data []byte) error {
 	}
 	sum := sha256.Sum256(data)
 	opts := minio.PutObjectOptions{
-		UserMetadata: map[string]string{minio.ChecksumSHA256.Key(): base64.StdEncoding.EncodeToString(sum[:])},
+		DisableContentSha256: true, // not by chunks: the whole body's hash is signed, as given below
+		UserMetadata:         map[string]string{minio.ChecksumSHA256.Key(): base64.StdEncoding.EncodeToString(sum[:])},
 	}
 	opts.SetMatchETagExcept("*")
 	_, err := s.core.PutObject(ctx, s.loc.bucket, s.loc.key(key), bytes.NewReader(data), int64(len(data)),
