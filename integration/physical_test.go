@@ -30,17 +30,18 @@ func testPhysicalRecovery(t *testing.T, w *world, target *postgres.Server) {
 	require.Greater(t, len(log), 100)
 	ends := transactionEnds(t, w)
 	targets, reversed := timeTargets(log, ends, 7)
+	require.NotZero(t, reversed, "no commit times run against commit order")
 	t.Logf("%d of %d time targets lie where commit times run against commit order", reversed, len(targets))
 	for range 3 {
 		tx := log[rand.IntN(len(log))]
-		targets = append(targets, physicalTarget{setting: "recovery_target_xid", value: fmt.Sprint(tx.XID), flag: "--to-xid",
-			inclusive: rand.IntN(2) == 0})
+		targets = append(targets, physicalTarget{setting: "recovery_target_xid", theirs: fmt.Sprint(tx.XID),
+			flag: "--to-xid", ours: fmt.Sprint(tx.XID), inclusive: rand.IntN(2) == 0})
 	}
 	for i, p := range targets {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
 			want := physicalRecovery(t, w, p)
-			args := []string{p.flag, p.value}
+			args := []string{p.flag, p.ours}
 			if !p.inclusive {
 				args = append(args, "--exclusive")
 			}
@@ -51,8 +52,9 @@ func testPhysicalRecovery(t *testing.T, w *world, target *postgres.Server) {
 
 // physicalTarget is a target in PostgreSQL's words and in ours.
 type physicalTarget struct {
-	setting, flag, value string
-	inclusive            bool
+	setting, theirs string
+	flag, ours      string
+	inclusive       bool
 }
 
 // inside leaves out what a restore can't reach: the transactions before the first base snapshot, and
@@ -74,7 +76,7 @@ func physicalRecovery(t *testing.T, w *world, p physicalTarget) workload.Hashes 
 		},
 		Settings: map[string]string{
 			"archive_mode": "off", "restore_command": "cp " + w.wal + "/%f %p",
-			p.setting: p.value, "recovery_target_inclusive": strconv.FormatBool(p.inclusive),
+			p.setting: p.theirs, "recovery_target_inclusive": strconv.FormatBool(p.inclusive),
 			"recovery_target_action": "promote",
 		},
 	})
@@ -153,7 +155,8 @@ func timeTargets(log []harness.Transaction, ends []transactionEnd, n int) (targe
 		if i < backwards {
 			reversed++
 		}
-		targets = append(targets, physicalTarget{setting: "recovery_target_time", value: at.String(), flag: "--to-time", inclusive: inclusive})
+		targets = append(targets, physicalTarget{setting: "recovery_target_time",
+			theirs: at.Time().Format("2006-01-02 15:04:05.000000+00"), flag: "--to-time", ours: at.String(), inclusive: inclusive})
 		if len(targets) == n {
 			break
 		}

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"tidemark/integration/harness"
 	"tidemark/integration/workload"
@@ -102,6 +104,8 @@ func archiveWorkload(t *testing.T) *world {
 			w.quiet = append(w.quiet, takeQuietMoment(t, w, clients))
 		case i == 10:
 			w.archive.Snapshot(t)
+		case i == 14:
+			commitInBursts(t, dsn)
 		default:
 			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // moments are random
 		}
@@ -114,6 +118,25 @@ func archiveWorkload(t *testing.T) *world {
 	require.NoError(t, err)
 	finishWAL(t, w)
 	return w
+}
+
+// commitInBursts commits so fast, in several sessions, that some commits get their time before and their
+// place in the WAL after another one's.
+func commitInBursts(t *testing.T, dsn string) {
+	var sessions errgroup.Group
+	for s := range 4 {
+		sessions.Go(func() error {
+			conn, err := pgx.Connect(context.Background(), dsn)
+			if err != nil {
+				return err
+			}
+			defer conn.Close(context.Background())
+			_, err = conn.Exec(context.Background(), fmt.Sprintf(`DO $$ BEGIN
+				FOR i IN 1..15000 LOOP INSERT INTO shop.changed (id, a) VALUES (%d000000 + i, i); COMMIT; END LOOP; END $$`, s+1))
+			return err
+		})
+	}
+	require.NoError(t, sessions.Wait())
 }
 
 func takeQuietMoment(t *testing.T, w *world, clients *workload.Workload) (q quietMoment) {
