@@ -1,0 +1,237 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/segment"
+	"tidemark/walstream"
+)
+
+// How often the monitor looks at the source.
+const (
+	monitorTick     = time.Second
+	monitorInterval = 5 * time.Second
+)
+
+// activity is what the stream tells the monitor: when commits came, and whether a later one is still needed
+// to settle the time of the newest (rule 11).
+type activity struct {
+	lastCommit atomic.Int64 // Unix nanoseconds of receipt
+	unsettled  atomic.Bool
+	commits    atomic.Int64
+}
+
+func (a *activity) commit(received time.Time, heartbeat bool) {
+	a.lastCommit.Store(received.UnixNano())
+	a.unsettled.Store(!heartbeat)
+	if !heartbeat {
+		a.commits.Add(1)
+	}
+}
+
+// monitor watches the source over an ordinary connection of its own: how much WAL and vacuum the slot holds
+// back, whether the server is shutting down, the sequences; and it writes heartbeats when the database is
+// idle. It never touches the stream.
+type monitor struct {
+	cfg       *Config
+	metrics   *metrics
+	activity  *activity
+	sequences func() *sequenceSampler // of the current session, nil when there is none
+	stopping  func()                  // called when the server says that it shuts down
+	log       *slog.Logger
+
+	heartbeatAt time.Time
+	looked      time.Time
+	sampled     time.Time
+	sampledAt   int64 // activity.commits then
+}
+
+// run works until ctx ends, connecting again whenever the connection is lost.
+func (m *monitor) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := m.connected(ctx); err != nil && ctx.Err() == nil {
+			m.lost(err)
+			select {
+			case <-time.After(monitorTick):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (m *monitor) lost(err error) {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03") {
+		m.log.Info("the source is shutting down or starting up", "code", pg.Code)
+		m.stopping()
+		return
+	}
+	m.metrics.errors.WithLabelValues("monitor").Inc()
+	m.log.Warn("monitoring connection lost, connecting again", "err", err)
+}
+
+func (m *monitor) connected(ctx context.Context) error {
+	conn, err := walstream.Connect(ctx, m.cfg.DSN)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	for {
+		if err := m.once(ctx, conn); err != nil {
+			return err
+		}
+		// Waiting for a notification that never comes reads whatever the server says by itself: the
+		// FATAL of a shutdown arrives at once and not at the next query.
+		wait, cancel := context.WithTimeout(ctx, monitorTick)
+		_, err := conn.WaitForNotification(wait)
+		expired := wait.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !expired {
+			return err
+		}
+	}
+}
+
+func (m *monitor) once(ctx context.Context, conn *pgx.Conn) error {
+	query, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	now := time.Now()
+	if now.Sub(m.looked) >= monitorInterval {
+		m.looked = now
+		if err := m.look(query, conn); err != nil {
+			return err
+		}
+	}
+	if err := m.sample(query, conn, now); err != nil {
+		return err
+	}
+	return m.beat(query, conn, now)
+}
+
+// look reads the server's flush position and what the slot holds back.
+func (m *monitor) look(ctx context.Context, conn *pgx.Conn) error {
+	var flush segment.LSN
+	var retained, xminAge *int64
+	err := conn.QueryRow(ctx, `
+		SELECT pg_current_wal_flush_lsn()::text,
+		       (SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1),
+		       (SELECT age(catalog_xmin)::bigint FROM pg_replication_slots WHERE slot_name = $1)`, m.cfg.Slot).
+		Scan(lsnScanner{&flush}, &retained, &xminAge)
+	if err != nil {
+		return err
+	}
+	m.metrics.sourceFlush.Store(uint64(flush))
+	if retained != nil {
+		m.metrics.retainedWAL.Set(float64(*retained))
+	}
+	if xminAge != nil {
+		m.metrics.xminAge.Set(float64(*xminAge))
+	}
+	return nil
+}
+
+// sample reads the sequences once after commits have come, at most once per segment age.
+func (m *monitor) sample(ctx context.Context, conn *pgx.Conn, now time.Time) error {
+	s := m.sequences()
+	commits := m.activity.commits.Load()
+	if s == nil || now.Sub(m.sampled) < m.cfg.SegmentMaxAge || s.sampledOnce() && commits == m.sampledAt {
+		return nil
+	}
+	m.sampled, m.sampledAt = now, commits
+	return s.sample(ctx, conn)
+}
+
+// beat writes a heartbeat: soon after the last commit, so that its time is settled, and then once an interval.
+func (m *monitor) beat(ctx context.Context, conn *pgx.Conn, now time.Time) error {
+	last := m.activity.lastCommit.Load()
+	if last == 0 && m.heartbeatAt.IsZero() {
+		m.heartbeatAt = now
+	}
+	settle := max(monitorTick, m.cfg.SegmentMaxAge/4)
+	idle := now.Sub(time.Unix(0, last))
+	due := m.activity.unsettled.Load() && idle >= settle && now.Sub(m.heartbeatAt) >= settle
+	if !due && (idle < m.cfg.HeartbeatInterval || now.Sub(m.heartbeatAt) < m.cfg.HeartbeatInterval) {
+		return nil
+	}
+	m.heartbeatAt = now
+	_, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, $1, $2)", MessagePrefix, heartbeatContent)
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	return nil
+}
+
+// sequenceSampler holds the newest reading of the source's sequences. The stream does not carry them
+// (rule 23), so segments do: a restore takes the first reading at or after its target.
+type sequenceSampler struct {
+	mu      sync.Mutex
+	lsn     segment.LSN // of the newest reading; 0: none yet
+	values  []segment.Sequence
+	changed bool // values differ from those last put into a segment of this session
+	given   segment.LSN
+}
+
+func (s *sequenceSampler) sampledOnce() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lsn != 0
+}
+
+// sample reads all sequences that have been used. The position is read first: the values are those of
+// that position or later, never earlier.
+func (s *sequenceSampler) sample(ctx context.Context, conn *pgx.Conn) error {
+	var lsn segment.LSN
+	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(lsnScanner{&lsn}); err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, `
+		SELECT schemaname, sequencename, last_value FROM pg_sequences
+		WHERE last_value IS NOT NULL ORDER BY 1, 2`)
+	if err != nil {
+		return err
+	}
+	values, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (segment.Sequence, error) {
+		q := segment.Sequence{IsCalled: true}
+		err := row.Scan(&q.Namespace, &q.Name, &q.LastValue)
+		return q, err
+	})
+	if err != nil {
+		return err
+	}
+	s.set(lsn, values)
+	return nil
+}
+
+func (s *sequenceSampler) set(lsn segment.LSN, values []segment.Sequence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = s.changed || s.lsn == 0 || !slices.Equal(s.values, values)
+	s.lsn, s.values = lsn, values
+}
+
+// take returns the newest reading for the segment being closed, and whether the segment must carry its
+// values. A zero LSN: there is no reading newer than the last one taken.
+func (s *sequenceSampler) take() (lsn segment.LSN, values []segment.Sequence, changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lsn == s.given {
+		return 0, nil, false
+	}
+	s.given = s.lsn
+	changed = s.changed
+	s.changed = false
+	return s.lsn, s.values, changed
+}

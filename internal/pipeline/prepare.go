@@ -1,0 +1,328 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/catalog"
+	"tidemark/internal/fault"
+	"tidemark/segment"
+	"tidemark/walstream"
+)
+
+// A source that does not answer when the archiver starts is tried a few times, then it is an error: whoever
+// starts it learns of a mistyped host at once. Once streaming, outages are waited out.
+const (
+	firstAttempts = 4
+	firstPause    = 1500 * time.Millisecond
+)
+
+// prepare opens or makes the archive and sees to it that it has a history that a slot feeds. It returns the
+// slot it made, if it made one for a first history: its exported snapshot is the first base snapshot's.
+func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err error) {
+	conn, err := r.firstConnection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	facts, err := readFacts(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("reading the source's identity: %w", err)
+	}
+	if r.catalog, err = catalog.Open(ctx, r.cfg.Store); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
+		return nil, err
+	}
+	if err := r.settleSlotName(facts); err != nil {
+		return nil, err
+	}
+	slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.preflight(ctx, conn); err != nil {
+		return nil, err
+	}
+	if r.catalog == nil {
+		if err := r.create(ctx, facts, slot); err != nil {
+			return nil, err
+		}
+	}
+	if history, ok := r.catalog.View().Newest(); ok {
+		return nil, r.continueHistory(ctx, facts, slot, history)
+	}
+	return r.firstHistory(ctx, conn, facts, slot)
+}
+
+func (r *runner) firstConnection(ctx context.Context) (conn *pgx.Conn, err error) {
+	for attempt := range firstAttempts {
+		if attempt > 0 {
+			r.log.Warn("source can't be reached, trying again", "err", err)
+			select {
+			case <-time.After(firstPause):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		conn, err = walstream.Connect(ctx, r.cfg.DSN)
+		if err == nil || fault.CodeOf(err) != fault.Unreachable {
+			return conn, err
+		}
+	}
+	return nil, err
+}
+
+// settleSlotName finds the slot's name: as given, else as the archive recorded it, else by the database.
+func (r *runner) settleSlotName(facts sourceFacts) error {
+	recorded := ""
+	if r.catalog != nil {
+		recorded = r.catalog.View().Identity().Slot
+		if h, ok := r.catalog.View().Newest(); ok {
+			recorded = h.Begins.Slot
+		}
+	}
+	switch {
+	case r.cfg.Slot == "" && recorded != "":
+		r.cfg.Slot = recorded
+	case r.cfg.Slot == "":
+		r.cfg.Slot = DefaultSlot(facts.database)
+	case recorded != "" && r.cfg.Slot != recorded:
+		return fault.New(fault.Usage, "leave --slot out, or give this slot an archive of its own", "this archive is fed by slot %q, not %q", recorded, r.cfg.Slot)
+	}
+	return nil
+}
+
+// DefaultSlot returns tidemark_<database>, cut to what a slot's name may hold: lower-case letters, digits
+// and underscores, at most 63 (ReplicationSlotValidateName, src/backend/replication/slot.c).
+func DefaultSlot(database string) string {
+	name := []byte("tidemark_" + database)
+	for i, c := range name {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			name[i] = c - 'A' + 'a'
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
+			name[i] = '_'
+		}
+	}
+	return string(name[:min(len(name), 63)])
+}
+
+// preflight refuses a source that would make the archive incomplete, naming the first reason and its cure.
+func (r *runner) preflight(ctx context.Context, conn *pgx.Conn) error {
+	findings, err := walstream.Check(ctx, conn, r.streamConfig())
+	if err != nil {
+		return err
+	}
+	var fatal []walstream.Finding
+	for _, f := range findings {
+		if f.Fatal {
+			fatal = append(fatal, f)
+			continue
+		}
+		r.log.Warn("preflight", "id", f.ID, "object", f.Object, "problem", f.Problem, "fix", f.Fix)
+	}
+	if len(fatal) == 0 {
+		return nil
+	}
+	more := ""
+	if len(fatal) > 1 {
+		more = fmt.Sprintf(" (and %d more: archiver check lists them)", len(fatal)-1)
+	}
+	f := fatal[0]
+	return fault.New(findingCode(f), f.Fix, "%s: %s%s", f.Object, f.Problem, more)
+}
+
+// create makes the archive. Its identity names the slot before the slot is made: after a crash in between,
+// the next run knows the slot as its own.
+func (r *runner) create(ctx context.Context, facts sourceFacts, slot *walstream.SlotState) error {
+	if slot != nil && !r.cfg.NewArchive {
+		return fault.New(fault.Gap, "if nothing else uses the slot, run with --new-archive to start an archive from it, or drop it with archiver detach; or point --archive at the archive it belongs to",
+			"slot %q exists already but the archive at %s is empty", r.cfg.Slot, r.cfg.Store)
+	}
+	var err error
+	r.catalog, err = catalog.Create(ctx, r.cfg.Store, catalog.Identity{
+		ID: uuid.NewString(), Made: time.Now().UTC(), SystemID: facts.systemID, Database: facts.database, Slot: r.cfg.Slot,
+	})
+	if err != nil {
+		return err
+	}
+	r.log.Info("archive made", "archive", r.cfg.Store.String(), "id", r.catalog.View().Identity().ID)
+	return nil
+}
+
+// firstHistory begins history 1.
+func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceFacts, slot *walstream.SlotState) (*walstream.CreatedSlot, error) {
+	id := r.catalog.View().Identity()
+	if slot != nil && !r.cfg.NewArchive && (id.Slot != r.cfg.Slot || id.SystemID != facts.systemID) {
+		return nil, fault.New(fault.Gap, "run with --new-archive to start from it", "slot %q exists already but the archive holds nothing", r.cfg.Slot)
+	}
+	if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
+		return nil, err
+	}
+	if slot != nil {
+		if slot.Active {
+			return nil, slotActive(r.cfg.Slot, slot)
+		}
+		return nil, r.appendHistory(ctx, conn, facts, slot.ConfirmedFlush, 0, "the archive begins, from a slot that was there already")
+	}
+	created, err := walstream.CreateSlot(ctx, r.streamConfig())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.appendHistory(ctx, conn, facts, created.ConsistentPoint, 0, "the archive begins"); err != nil {
+		closeSlot(created)
+		return nil, err
+	}
+	return created, nil
+}
+
+func slotActive(name string, slot *walstream.SlotState) error {
+	return fault.New(fault.Conflict, "only one archiver can read a slot: stop the other, or wait for it with --standby", "slot %q is in use by process %d", name, slot.ActivePID)
+}
+
+func closeSlot(created *walstream.CreatedSlot) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// Only the exported snapshot dies with this connection; the slot stays.
+	_ = created.Close(ctx)
+}
+
+// continueHistory sees to it that an archive with a history has a slot to go on from.
+func (r *runner) continueHistory(ctx context.Context, facts sourceFacts, slot *walstream.SlotState, h catalog.HistoryPoint) error {
+	if slot != nil {
+		return nil // session compares it with the archive
+	}
+	if facts.systemID != h.Begins.SystemID || facts.database != h.Begins.Database {
+		return r.beginHistory(ctx, fmt.Sprintf("the source is another cluster or database (system identifier %s, database %s)", facts.systemID, facts.database))
+	}
+	lost := fault.New(fault.Gap, gapHint, "slot %q is gone: what was committed after %s may be missing from history %d", r.cfg.Slot, h.End, h.Number)
+	if !r.cfg.AcceptGap {
+		return lost
+	}
+	return r.acceptGap(ctx, lost)
+}
+
+// otherWriterFresh is how recent another archiver's entry must be for a new history to be refused: a
+// configuration copied to a second cluster must not take a living archive over.
+const otherWriterFresh = 2 * time.Minute
+
+// beginHistory ends the newest history where it is and begins another, with a slot and a base snapshot.
+func (r *runner) beginHistory(ctx context.Context, reason string) error {
+	return r.withSource(ctx, func(conn *pgx.Conn) error {
+		facts, err := readFacts(ctx, conn)
+		if err != nil {
+			return err
+		}
+		view := r.catalog.View()
+		silent := time.Since(view.Head().At)
+		if w := view.Epoch().Writer; view.Epoch().Epoch != 0 && w.Instance != r.instance.id && !w.Stopped && silent < otherWriterFresh {
+			return fault.New(fault.Conflict, "stop that archiver and wait two minutes, or give this source an archive of its own",
+				"%s, and another archiver (%s, process %d) wrote to this archive %s ago", reason, w.Host, w.PID, silent.Round(time.Second))
+		}
+		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
+			return err
+		}
+		from, err := r.slotPosition(ctx, conn)
+		if err != nil {
+			return err
+		}
+		parent, _ := view.Newest()
+		r.log.Warn("a new history begins", "reason", reason, "from", from)
+		if err := r.appendHistory(ctx, conn, facts, from, parent.Number, reason); err != nil {
+			return err
+		}
+		r.needs.request("a new history began")
+		return nil
+	})
+}
+
+// slotPosition returns where the slot will go on, making it if it isn't there.
+func (r *runner) slotPosition(ctx context.Context, conn *pgx.Conn) (segment.LSN, error) {
+	slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
+	if err != nil {
+		return 0, err
+	}
+	if slot != nil {
+		return slot.ConfirmedFlush, nil
+	}
+	created, err := walstream.CreateSlot(ctx, r.streamConfig())
+	if err != nil {
+		return 0, err
+	}
+	closeSlot(created)
+	return created.ConsistentPoint, nil
+}
+
+// appendHistory appends the history entry that begins at from.
+func (r *runner) appendHistory(ctx context.Context, conn *pgx.Conn, facts sourceFacts, from segment.LSN, parent uint32, reason string) error {
+	timeline, err := readTimeline(ctx, conn)
+	if err != nil {
+		return err
+	}
+	_, err = r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
+		if newest, _ := v.Newest(); newest.Number != parent {
+			return catalog.Entry{}, fault.New(fault.Conflict, "", "another archiver began history %d", newest.Number)
+		}
+		return catalog.Entry{Kind: catalog.KindHistory, History: parent + 1, From: from, To: from, Begins: &catalog.History{
+			SystemID: facts.systemID, Timeline: timeline, ServerVersion: facts.version, Database: facts.database, Encoding: facts.encoding,
+			Slot: r.cfg.Slot, Publication: r.cfg.Publication, Tables: r.cfg.Tables, Parent: parent, Reason: reason,
+		}}, nil
+	})
+	return err
+}
+
+// readTimeline reads the timeline being written from a WAL file's name: the control file's lags behind a
+// promotion.
+func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int32, err error) {
+	err = conn.QueryRow(ctx, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int`).Scan(&timeline)
+	return timeline, err
+}
+
+// acceptGap records the hole that cause names and goes on behind it: with the slot if it still works, else
+// with a new one.
+func (r *runner) acceptGap(ctx context.Context, cause error) error {
+	return r.withSource(ctx, func(conn *pgx.Conn) error {
+		slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
+		if err != nil {
+			return err
+		}
+		if slot != nil && slot.Active {
+			return slotActive(r.cfg.Slot, slot)
+		}
+		if slot != nil && slot.Lost() {
+			if err := walstream.DropSlot(ctx, conn, r.cfg.Slot); err != nil {
+				return err
+			}
+		}
+		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
+			return err
+		}
+		to, err := r.slotPosition(ctx, conn)
+		if err != nil {
+			return err
+		}
+		timeline, err := readTimeline(ctx, conn)
+		if err != nil {
+			return err
+		}
+		epoch, err := r.claim(ctx, timeline)
+		if err != nil {
+			return err
+		}
+		history, _ := r.catalog.View().Newest()
+		number := history.Number
+		_, err = r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
+			return catalog.Entry{Kind: catalog.KindGap, Epoch: epoch, History: number, From: v.End(number), To: to,
+				Gap: &catalog.Gap{Reason: cause.Error(), RunningMax: v.RunningMax(number)}}, nil
+		})
+		if err == nil {
+			r.log.Warn("a gap was recorded", "history", number, "to", to, "reason", cause)
+			r.needs.request("a gap was recorded")
+		}
+		return err
+	})
+}

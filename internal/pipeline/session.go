@@ -1,0 +1,236 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tidemark/catalog"
+	"tidemark/internal/fault"
+	"tidemark/objectstore"
+	"tidemark/segment"
+	"tidemark/walstream"
+)
+
+// closeTimeout bounds the good order of an ending session: uploads, entries, the last acknowledgement.
+const closeTimeout = 60 * time.Second
+
+// session is one START of replication: it compares server and archive, claims an epoch, and streams until
+// something ends it. It returns nil when the end was asked for and everything received is archived and
+// acknowledged.
+func (r *runner) session(ctx context.Context, stop <-chan struct{}) error {
+	sequences := &sequenceSampler{}
+	ctx, leave := r.enter(ctx, sequences)
+	defer leave()
+	if err := r.catalog.Refresh(ctx); err != nil {
+		return err
+	}
+	view := r.catalog.View()
+	history, ok := view.Newest()
+	if !ok {
+		return fault.New(fault.Failed, "", "the archive holds no history")
+	}
+	timeline := lastTimeline(view, history)
+	config := r.streamConfig()
+	config.KnownTimeline = timeline
+	stream, err := walstream.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer closeStream(stream)
+	id := stream.Identity()
+	expected, err := r.judge(ctx, view, history, timeline, id)
+	if err != nil {
+		return err
+	}
+	epoch, err := r.claim(ctx, id.Timeline)
+	if err != nil {
+		return err
+	}
+	return r.receive(ctx, stop, stream, sessionStart{
+		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected),
+	})
+}
+
+// judge compares archive and server and returns the archived commits that the server has to send again.
+func (r *runner) judge(ctx context.Context, view *catalog.View, h catalog.HistoryPoint, timeline int32, id walstream.Identity) (map[segment.LSN]archivedCommit, error) {
+	j := compare(&h.Begins, timeline, h.End, id)
+	switch j.verdict {
+	case newHistory:
+		return nil, &divergedError{j.reason}
+	case gap:
+		return nil, fault.New(fault.Gap, gapHint, "history %d has a hole: %s", h.Number, j.reason)
+	}
+	return r.archivedCommits(ctx, view, h.Number, id.Slot.ConfirmedFlush, h.End)
+}
+
+const gapHint = "run again with --accept-gap to record the hole and start over with a new slot and base snapshot"
+
+// archivedCommits reads the commits at or after from out of the archive's newest segments.
+func (r *runner) archivedCommits(ctx context.Context, view *catalog.View, history uint32, from, end segment.LSN) (map[segment.LSN]archivedCommit, error) {
+	commits := map[segment.LSN]archivedCommit{}
+	if from >= end {
+		return commits, nil
+	}
+	for e, err := range view.Entries(ctx, catalog.Range{History: history, From: from, To: end}) {
+		if err != nil {
+			return nil, err
+		}
+		if e.Kind != catalog.KindSegment {
+			continue
+		}
+		index, err := readIndex(ctx, r.cfg.Store, e.Segment)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range index.Transactions {
+			if t.CommitLSN >= from {
+				commits[t.CommitLSN] = archivedCommit{xid: t.XID, time: t.CommitTime}
+			}
+		}
+	}
+	return commits, nil
+}
+
+// readIndex fetches a segment's index, which stands in its last part.
+func readIndex(ctx context.Context, store objectstore.Store, s *catalog.Segment) (*segment.Index, error) {
+	last := s.Objects[len(s.Objects)-1]
+	index, err := segment.ReadIndex(segment.PartFile{R: objectstore.ReaderAt(ctx, store, last.Key), Size: last.Size, Name: last.Key})
+	if errors.Is(err, objectstore.ErrNotFound) {
+		return nil, fault.Wrap(err, fault.Damage, "restorer verify names everything that is missing", "%s is missing", last.Key)
+	}
+	return index, err
+}
+
+// claim appends a writer entry: the epoch of this START. Entries of older epochs are void from then on.
+func (r *runner) claim(ctx context.Context, timeline int32) (uint64, error) {
+	e, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
+		if r.claimed != 0 && v.Epoch().Epoch != r.claimed {
+			return catalog.Entry{}, fault.New(fault.Conflict, "only one archiver may write to an archive: stop the other, or give this one an archive of its own", "another archiver has taken over this archive")
+		}
+		return catalog.Entry{Kind: catalog.KindWriter, Epoch: v.Epoch().Epoch + 1, Writer: r.writer(timeline, false)}, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	r.claimed = e.Epoch
+	return e.Epoch, nil
+}
+
+func (r *runner) writer(timeline int32, stopped bool) *catalog.Writer {
+	return &catalog.Writer{Instance: r.instance.id, Host: r.instance.host, PID: r.instance.pid, Version: r.cfg.Version, Timeline: timeline, Stopped: stopped}
+}
+
+// bufferSlack is what a part's buffer holds above the size at which the part is handed on: the block that
+// made it full (256 KiB raw, a little more if it can't be compressed), the index and the trailer's start.
+const bufferSlack = 1 << 20
+
+// sessionStart is what a session knows when it begins to receive.
+type sessionStart struct {
+	history   uint32
+	epoch     uint64
+	resent    *resent
+	sequences *sequenceSampler
+}
+
+// receive streams into the archive until the end is reached or something fails.
+func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *walstream.Stream, start sessionStart) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pub := newPublisher(&publisher{
+		store: r.cfg.Store, catalog: r.catalog, history: start.history, epoch: start.epoch, ack: stream.Ack,
+		// A session has its own buffers: what an abandoned one left half full is nobody's.
+		buffers: newBuffers(uploadsInFlight+1, r.cfg.PartSize+bufferSlack), metrics: r.metrics, log: r.log,
+	})
+	published := make(chan error, 1)
+	go func() {
+		err := pub.run(ctx)
+		if err != nil {
+			cancel(err)
+		}
+		published <- err
+	}()
+	s := r.newSink(ctx, stop, pub, start)
+	r.metrics.archivedLSN.Store(uint64(start.resent.end))
+	r.metrics.streaming.Store(true)
+	r.announce()
+	r.log.Info("streaming", "slot", r.cfg.Slot, "history", start.history, "epoch", start.epoch, "from", start.resent.end)
+
+	err := stream.Receive(ctx, s)
+	close(pub.jobs)
+	if !errors.Is(err, errFinished) {
+		cause := context.Cause(ctx)
+		cancel(err)
+		if pubErr := <-published; pubErr != nil && cause != nil && ctx.Err() != nil {
+			return firstCause(cause, pubErr)
+		}
+		return err
+	}
+	return r.finish(ctx, cancel, published, stream, start)
+}
+
+// firstCause prefers what ended a context to the error that its end caused.
+func firstCause(cause, err error) error {
+	if cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// finish waits until everything is archived, then ends the epoch in good order.
+func (r *runner) finish(ctx context.Context, cancel context.CancelCauseFunc, published <-chan error, stream *walstream.Stream, start sessionStart) error {
+	timer := time.AfterFunc(closeTimeout, func() {
+		cancel(fault.New(fault.Unreachable, "what was not archived was not acknowledged and comes again", "the store did not take the last segment within %s", closeTimeout))
+	})
+	defer timer.Stop()
+	if err := <-published; err != nil {
+		return firstCause(context.Cause(ctx), err)
+	}
+	closeStream(stream)
+	_, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
+		if v.Epoch().Epoch != start.epoch {
+			return catalog.Entry{}, fault.New(fault.Conflict, "", "another archiver has taken over this archive")
+		}
+		return catalog.Entry{Kind: catalog.KindWriter, Epoch: start.epoch, Writer: r.writer(stream.Identity().Timeline, true)}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("ending the epoch: %w", err)
+	}
+	return nil
+}
+
+// newSink makes the sink of a session.
+func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publisher, start sessionStart) *sink {
+	archive := r.catalog.View().Identity().UUID()
+	end := start.resent.end
+	return &sink{
+		cfg: &r.cfg, pub: pub, resent: start.resent, sequences: start.sequences, stop: stop, until: r.untilReady,
+		upload:  func(lsn segment.LSN, p segment.Part) (*upload, error) { return pub.upload(ctx, lsn, p) },
+		enqueue: func(j job) error { return pub.enqueue(ctx, j) },
+		newWriter: func(lsn segment.LSN, emit func(segment.Part) error) (*segment.Writer, error) {
+			return segment.NewWriter(segment.WriterOptions{
+				Archive: archive, History: start.history, Epoch: start.epoch, Start: lsn, PartSize: r.cfg.PartSize,
+				Buffer: func() ([]byte, error) { return pub.buffers.get(ctx) }, Emit: emit,
+			})
+		},
+		onCommit: r.activity.commit, onRel: r.needs.relation,
+		end: end, last: end, now: time.Now(), watermarkAt: time.Now(),
+		relations: map[uint32]*relationState{}, types: map[uint32]*typeState{},
+	}
+}
+
+func closeStream(stream *walstream.Stream) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// What is durable was acknowledged before; if the last status is lost, the server sends a little again.
+	_ = stream.Close(ctx)
+}
+
+// lastTimeline returns the timeline that the history's server was last seen on.
+func lastTimeline(v *catalog.View, h catalog.HistoryPoint) int32 {
+	if claim := v.Epoch(); claim.Seq > h.Seq {
+		return claim.Writer.Timeline
+	}
+	return h.Begins.Timeline
+}

@@ -1,0 +1,52 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/segment"
+)
+
+// closeConn ends a connection without waiting long for the server.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	// The connection is of no more use, whatever the server answers.
+	_ = conn.Close(ctx)
+}
+
+// lsnScanner scans an LSN from its text.
+type lsnScanner struct{ to *segment.LSN }
+
+// Scan implements sql.Scanner.
+func (s lsnScanner) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok {
+		return fmt.Errorf("an LSN came as %T", src)
+	}
+	lsn, err := segment.ParseLSN(text)
+	*s.to = lsn
+	return err
+}
+
+// sourceFacts is what an ordinary connection knows of the source.
+type sourceFacts struct {
+	systemID string
+	database string
+	encoding string
+	version  int
+	flush    segment.LSN
+	clock    time.Time
+}
+
+func readFacts(ctx context.Context, conn *pgx.Conn) (f sourceFacts, err error) {
+	err = conn.QueryRow(ctx, `
+		SELECT (SELECT system_identifier::text FROM pg_control_system()), current_database()::text,
+		       current_setting('server_encoding'), current_setting('server_version_num')::int,
+		       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text, clock_timestamp()`).
+		Scan(&f.systemID, &f.database, &f.encoding, &f.version, lsnScanner{&f.flush}, &f.clock)
+	return f, err
+}

@@ -1,0 +1,156 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tidemark/catalog"
+	"tidemark/objectstore"
+	"tidemark/segment"
+	"tidemark/walstream"
+)
+
+// States of an archive.
+const (
+	StateProtected   = "protected"
+	StateSnapshot    = "snapshotting"
+	StateCatchingUp  = "catching_up"
+	StateUnprotected = "unprotected"
+)
+
+// Status is the answer of archiver status. Pointers are null in JSON where nothing is known.
+type Status struct {
+	State             string             `json:"state"`
+	Reason            string             `json:"reason,omitempty"` // why it is not protected
+	UnprotectedSince  *segment.Timestamp `json:"unprotected_since"`
+	History           uint32             `json:"history"`
+	RecoverableToLSN  *segment.LSN       `json:"recoverable_to_lsn"`
+	RecoverableToTime *segment.Timestamp `json:"recoverable_to_time"`
+	Slot              string             `json:"slot"`
+	ConfirmedFlushLSN *segment.LSN       `json:"confirmed_flush_lsn"`
+	RetainedBytes     *int64             `json:"retained_bytes"`
+	LagBytes          *int64             `json:"lag_bytes"`
+	LagSeconds        *float64           `json:"lag_seconds"`
+	LastVerified      *segment.Timestamp `json:"last_verified"`
+	SourceError       string             `json:"source_error,omitempty"` // why the source did not answer
+}
+
+// sourceState is what the source says of the slot.
+type sourceState struct {
+	flush segment.LSN
+	slot  *walstream.SlotState // nil when it is gone
+}
+
+// Thresholds of the state: how far behind is still protected, and how old the archive's newest word may be
+// when the source can't be asked.
+const (
+	catchingUpBytes   = 64 << 20
+	catchingUpSeconds = 120
+	silentAfter       = 3 * time.Minute
+)
+
+// ReadStatus answers from the archive and, where it can be reached, the source. An empty dsn asks only the
+// archive. Damage and an unreachable store are errors, an unreachable source is not.
+func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now time.Time) (*Status, error) {
+	log, err := catalog.Open(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	view := log.View()
+	history, ok := view.Newest()
+	s := &Status{History: history.Number}
+	if !ok {
+		s.State, s.Reason = StateUnprotected, "the archive holds no history yet"
+		return s, nil
+	}
+	s.Slot = history.Begins.Slot
+	s.fillWindow(view)
+	src, err := readSourceState(ctx, dsn, &history.Begins)
+	if err != nil {
+		s.SourceError = err.Error()
+	}
+	s.fillSource(src, history.End, view.Head().At, now)
+	s.judge(src, view, now)
+	return s, nil
+}
+
+// IsNoArchive reports whether err says that there is no archive yet.
+func IsNoArchive(err error) bool { return errors.Is(err, catalog.ErrNoArchive) }
+
+func (s *Status) fillWindow(view *catalog.View) {
+	for _, w := range view.Windows() {
+		if w.History != s.History {
+			continue
+		}
+		s.RecoverableToLSN, s.RecoverableToTime = &w.To, nil
+		if !w.ToTime.IsZero() {
+			s.RecoverableToTime = &w.ToTime
+		}
+	}
+}
+
+func (s *Status) fillSource(src *sourceState, end segment.LSN, archived, now time.Time) {
+	if src == nil {
+		return
+	}
+	lag := max(0, int64(src.flush)-int64(end))
+	s.LagBytes = &lag
+	var seconds float64
+	if lag > 0 {
+		// Everything up to end was archived when the newest entry was appended: no commit that is still
+		// missing is older than that.
+		seconds = max(0, now.Sub(archived).Seconds())
+	}
+	s.LagSeconds = &seconds
+	if src.slot != nil {
+		s.ConfirmedFlushLSN, s.RetainedBytes = &src.slot.ConfirmedFlush, &src.slot.RetainedBytes
+	}
+}
+
+func (s *Status) judge(src *sourceState, view *catalog.View, now time.Time) {
+	head := view.Head()
+	stopped := view.Epoch().Writer.Stopped
+	s.State = StateProtected
+	unprotected := func(reason string) {
+		since := segment.TimestampOf(head.At)
+		s.State, s.Reason, s.UnprotectedSince = StateUnprotected, reason, &since
+	}
+	hasSnapshot := s.RecoverableToLSN != nil
+	switch {
+	case src == nil && (stopped || now.Sub(head.At) > silentAfter):
+		unprotected("the source can't be asked and the archive has not grown since then")
+	case src != nil && src.slot == nil:
+		unprotected("the slot is gone")
+	case src != nil && src.slot.Lost():
+		unprotected("the slot lost its WAL")
+	case src != nil && !src.slot.Active:
+		unprotected("no archiver reads the slot")
+	case !hasSnapshot:
+		history, _ := view.Newest()
+		since := segment.TimestampOf(history.At)
+		s.State, s.Reason, s.UnprotectedSince = StateSnapshot, "the first base snapshot is not finished", &since
+	case s.LagBytes != nil && (*s.LagBytes > catchingUpBytes || *s.LagSeconds > catchingUpSeconds):
+		s.State, s.Reason = StateCatchingUp, "the archive is behind the source"
+	}
+}
+
+// readSourceState asks the source; nil without an error when dsn is empty.
+func readSourceState(ctx context.Context, dsn string, h *catalog.History) (*sourceState, error) {
+	if dsn == "" {
+		return nil, nil
+	}
+	conn, err := walstream.Connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	if err := requireArchivedSource(ctx, conn, h); err != nil {
+		return nil, err
+	}
+	s := &sourceState{}
+	if s.slot, err = walstream.ReadSlot(ctx, conn, h.Slot); err != nil {
+		return nil, err
+	}
+	return s, conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(lsnScanner{&s.flush})
+}
