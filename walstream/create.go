@@ -51,6 +51,13 @@ func CreateSlot(ctx context.Context, cfg Config) (*CreatedSlot, error) {
 		return nil, err
 	}
 	defer closeQuietly(control)
+	standby := false
+	if err := control.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
+		return nil, queryFault(err, "creating replication slot %s", cfg.Slot)
+	}
+	if standby {
+		return nil, inRecovery(cfg)
+	}
 	rc, err := connectReplication(ctx, cfg.DSN)
 	if err != nil {
 		return nil, err

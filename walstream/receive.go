@@ -50,7 +50,10 @@ func (s *Stream) Receive(ctx context.Context, h Handler) error {
 	case <-s.receiving:
 		defer func() { s.receiving <- struct{}{} }()
 	default:
-		return errors.New("walstream: Receive is running already, or the stream is closed")
+		if s.closing.Load() {
+			return ErrClosed
+		}
+		return errors.New("walstream: Receive is running already")
 	}
 	r := &receiver{
 		s: s, h: h, dec: pgoutput.NewDecoder(h), log: s.log,

@@ -168,9 +168,12 @@ func identify(ctx context.Context, rc *replConn, cfg Config) (Identity, error) {
 		BackendPID: int32(rc.PID()),
 	}
 	row, err := rc.query(ctx, `select current_setting('server_version_num'), current_setting('wal_level'),
-		(select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout')`)
+		(select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'), pg_catalog.pg_is_in_recovery()::text`)
 	if err != nil {
 		return id, queryFault(err, "reading the server's settings")
+	}
+	if string(row[3]) == "true" {
+		return id, inRecovery(cfg)
 	}
 	if level := string(row[1]); level != "logical" {
 		return id, fault.New(fault.Usage, "ALTER SYSTEM SET wal_level = logical; then restart the server",
@@ -188,6 +191,12 @@ func identify(ctx context.Context, rc *replConn, cfg Config) (Identity, error) {
 		id.Switches, err = timelineSwitches(ctx, rc, id.Timeline, cfg.Log)
 	}
 	return id, err
+}
+
+// inRecovery is the error for a standby. It may be promoted any moment, so it is worth trying again.
+func inRecovery(cfg Config) error {
+	return fault.New(fault.Unreachable, "give the primary's address; a standby that is being promoted is tried again",
+		"the source of slot %s is a standby in recovery", cfg.Slot)
 }
 
 // timelineSwitches fetches the history of a timeline. A server without the file (it was made from a
