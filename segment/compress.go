@@ -10,8 +10,12 @@ import (
 // minCompress is the raw size below which compression is not tried.
 const minCompress = 32
 
-// decodeSlack is room after the raw bytes that lets the decoder use its fastest copy.
-const decodeSlack = 128<<10 + 32
+// decodeSlack is room after the raw bytes that lets the decoder use its fastest copy. It is given to
+// frames of slackFrom bytes and more: a block may have thousands of small ones.
+const (
+	decodeSlack = 128<<10 + 32
+	slackFrom   = 64 << 10
+)
 
 // The coders are shared: EncodeAll and DecodeAll are stateless and safe for concurrent use, and their
 // tables are too large to be made per segment.
@@ -51,8 +55,12 @@ func decompress(buf, stored []byte, raw int) ([]byte, error) {
 	if len(stored) == raw {
 		return append(buf[:0], stored...), nil
 	}
-	if cap(buf) < raw+decodeSlack {
-		buf = make([]byte, 0, raw+decodeSlack)
+	need := raw
+	if raw >= slackFrom {
+		need += decodeSlack
+	}
+	if cap(buf) < need {
+		buf = make([]byte, 0, need)
 	}
 	out, err := sharedDecoder().DecodeAll(stored, buf[:0])
 	if err != nil {

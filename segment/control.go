@@ -17,17 +17,22 @@ var (
 
 // controlOp is one decoded operation of a control frame. Which fields count depends on op.
 type controlOp struct {
-	op       Op
-	code     byte  // opcode of a row operation, without repeated
-	flags    uint8 // of a commit, a message, a TRUNCATE
-	version  int   // of a row operation or a relation
-	count    int64 // rows; length of a message's content
-	prefix   int64 // length of a message's prefix
-	lsn      LSN   // commit LSN; a message's or an origin's LSN
-	end      LSN
-	time     Timestamp
-	xid      uint32
-	typeDef  *TypeDef
+	op      Op
+	code    byte  // opcode of a row operation, without repeated
+	flags   uint8 // of a commit, a message, a TRUNCATE
+	version int   // of a row operation or a relation
+	count   int64 // rows; length of a message's content
+	prefix  int64 // length of a message's prefix
+	lsn     LSN   // commit LSN; a message's or an origin's LSN
+	end     LSN
+	time    Timestamp
+	xid     uint32
+	more    *controlMore
+}
+
+// controlMore is what only rare operations have.
+type controlMore struct {
+	typeDef  TypeDef
 	name     string // of an origin
 	versions []int  // of a TRUNCATE
 }
@@ -104,9 +109,9 @@ func (s *streamState) parseOp(c *cursor) (controlOp, error) {
 		return s.parseRelation(c, code)
 	case codeType:
 		t := TypeDef{ID: c.uint32(), Namespace: c.string(), Name: c.string()}
-		return controlOp{op: OpType, typeDef: &t}, nil
+		return controlOp{op: OpType, more: &controlMore{typeDef: t}}, nil
 	case codeOrigin:
-		op := controlOp{op: OpOrigin, lsn: LSN(c.uvarint()), name: c.string()}
+		op := controlOp{op: OpOrigin, lsn: LSN(c.uvarint()), more: &controlMore{name: c.string()}}
 		return op, s.inside()
 	case codeMessage:
 		return s.parseMessage(c)
@@ -204,13 +209,13 @@ func (s *streamState) parseTruncate(c *cursor) (controlOp, error) {
 	if n > uint64(c.rest()) {
 		return op, errShort
 	}
-	op.versions = make([]int, n)
-	for i := range op.versions {
+	op.more = &controlMore{versions: make([]int, n)}
+	for i := range op.more.versions {
 		v := int(c.limited(maxVersions))
 		if v >= len(s.relations) {
 			return op, errVersion
 		}
-		op.versions[i] = v
+		op.more.versions[i] = v
 	}
 	return op, s.inside()
 }

@@ -25,6 +25,7 @@ type indexDecoder struct {
 	got     bool
 	prev    Transaction
 	prevBlk Block
+	slab    []Change // room for changes
 	sampled bool
 	last    chunk // where the summary stands
 }
@@ -87,14 +88,22 @@ func (d *indexDecoder) transaction(c *cursor) {
 		return
 	}
 	t.XID = uint32(xid)
-	if n > 0 {
-		t.Changes = make([]Change, n)
-	}
+	t.Changes = d.changes(int(n))
 	for i := range t.Changes {
 		t.Changes[i] = d.change(c)
 	}
 	d.prev = t
 	d.Transactions = append(d.Transactions, t)
+}
+
+// changes returns room for n changes, cut from larger pieces of memory.
+func (d *indexDecoder) changes(n int) []Change {
+	if n > len(d.slab) {
+		d.slab = make([]Change, max(n, min(4096, 2*len(d.Transactions))))
+	}
+	room := d.slab[:n:n]
+	d.slab = d.slab[n:]
+	return room
 }
 
 func (d *indexDecoder) change(c *cursor) Change {

@@ -181,21 +181,21 @@ func (r *Reader) operation(op *controlOp) (*Record, error) {
 		l.Operations++
 		l.RawBytes += rawRelation(rec.Relation)
 	case OpType:
-		rec.TypeDef = *op.typeDef
+		rec.TypeDef = op.more.typeDef
 		l.Operations++
 		l.RawBytes += rawTypeDef(rec.TypeDef)
 	case OpOrigin:
-		rec.Origin = Origin{CommitLSN: op.lsn, Name: op.name}
+		rec.Origin = Origin{CommitLSN: op.lsn, Name: op.more.name}
 		l.origin()
 		l.RawBytes += rawOrigin(rec.Origin)
 	case OpTruncate:
 		rec.Truncate.Options = op.flags
-		for _, v := range op.versions {
+		for _, v := range op.more.versions {
 			rel := &r.stream.relations[v].Relation
 			rec.Truncate.Relations = append(rec.Truncate.Relations, rel.ID)
 			rec.TruncateRelations = append(rec.TruncateRelations, rel)
 		}
-		l.truncate(op.versions)
+		l.truncate(op.more.versions)
 	case OpMessage:
 		return r.message(op)
 	}
