@@ -31,7 +31,7 @@ func (e *Env) ArchiveURL() (string, error) {
 }
 
 // Graceful returns a channel that is closed at the first SIGTERM or SIGINT, and takes that signal's
-// effect away from the command's context: the command ends by itself, in good order. A second signal
+// effect away from the command's context: the command ends by itself, in good order. A SIGINT after that
 // cancels the context. The exit code after SIGINT is 130 either way, after SIGTERM what the command returns.
 func (e *Env) Graceful() <-chan struct{} { return e.signals.beGraceful() }
 

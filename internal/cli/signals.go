@@ -42,8 +42,9 @@ func (s *signals) watch() {
 	}
 }
 
-// take handles one signal. After the one that cancelled the context the process's default is back: one
-// more ends it on the spot.
+// take handles one signal. A graceful end is cut short only by SIGINT: supervisors may send SIGTERM more than
+// once (timeout(1) signals the process and its group). After the signal that cancelled the context the
+// process's default is back: one more ends it on the spot.
 func (s *signals) take(got os.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +53,7 @@ func (s *signals) take(got os.Signal) {
 		s.first = got
 		close(s.ending)
 	}
-	if !first || !s.graceful {
+	if !s.graceful || !first && got == os.Interrupt {
 		s.cancelled = true
 		s.cancel()
 		signal.Stop(s.c)
