@@ -52,10 +52,13 @@ func newRunner(cfg Config) (*runner, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	return &runner{
+	r := &runner{
 		cfg: cfg, log: cfg.Log, instance: newInstance(), needs: newSnapshotNeeds(),
 		metrics: newMetrics(cfg.Registerer, time.Now),
-	}, nil
+	}
+	// What an earlier run archived last may still be without a later commit that settles its time.
+	r.activity.unsettled.Store(true)
+	return r, nil
 }
 
 // run prepares the archive, then streams and takes snapshots side by side until one of them ends it all.
