@@ -94,5 +94,12 @@ type TableRows struct {
 // Errors are faults: Usage for a target that can't take the restore, Unreachable, Damage naming the
 // object, and Failed naming table, key and LSN for a row that can't be applied.
 func Restore(ctx context.Context, o Options) (*Report, error) {
-	return nil, errors.New("not there yet")
+	r, err := newRun(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.execute(ctx); err != nil {
+		return nil, err
+	}
+	return r.report, nil
 }

@@ -1,0 +1,248 @@
+package pitr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/catalog"
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// setSequences gives sequences a value that no row uses: sequences are not part of the stream, and are
+// read only from time to time. The first sample taken at or after the target is never too low; where there
+// is none, the last one before it, and always at least what the columns hold.
+func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
+	if r.o.SchemaOnly {
+		return nil
+	}
+	states, at, err := r.sequenceStates(ctx)
+	if err != nil {
+		return err
+	}
+	var short []string
+	for _, s := range r.manifest.Sequences {
+		name := s.Namespace + "." + s.Name
+		if !r.hasSequence(s) {
+			continue
+		}
+		state, ok := states[name]
+		if !ok {
+			state = s.Sequence
+		}
+		if err := r.setSequence(ctx, conn, s, state); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
+		}
+		short = append(short, name)
+		r.advance(1)
+	}
+	if at < r.plan.Cut && len(short) > 0 && r.plan.Transactions > 0 {
+		r.note(fmt.Sprintf("no sample of the sequences at or after the target is archived: they are as of LSN %s, or as high as their columns need", at))
+	}
+	return nil
+}
+
+// hasSequence reports whether the sequence is restored, or was there for a restore of rows alone.
+func (r *run) hasSequence(s basesnapshot.Sequence) bool {
+	refs := s.UsedBy
+	if s.OwnedBy != nil {
+		refs = append([]basesnapshot.ColumnRef{*s.OwnedBy}, refs...)
+	}
+	if r.o.DataOnly {
+		return slices.ContainsFunc(refs, func(c basesnapshot.ColumnRef) bool { return r.chosen.loads[c.Namespace+"."+c.Table] })
+	}
+	return slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool {
+		return it.Kind == "SEQUENCE" && it.Namespace == s.Namespace && it.Name == s.Name
+	})
+}
+
+// sequenceStates finds the sample to use, by namespace.name, and the position it was taken at.
+func (r *run) sequenceStates(ctx context.Context) (map[string]segment.Sequence, segment.LSN, error) {
+	states := map[string]segment.Sequence{}
+	for _, s := range r.manifest.Sequences {
+		states[s.Namespace+"."+s.Name] = s.Sequence
+	}
+	at := r.manifest.SequencesLSN
+	if at >= r.plan.Cut {
+		return states, at, nil
+	}
+	// The values of a sample stand in the last segment, up to it, whose sample changed.
+	var values *catalog.Entry
+	for e, err := range r.o.Archive.stream(ctx, r.plan.History, r.plan.Snapshot.LSN, 0) {
+		if err != nil {
+			return nil, 0, err
+		}
+		if e.Kind == catalog.KindGap {
+			break
+		}
+		if e.Segment == nil || e.Segment.Sequences == nil || e.Segment.Sequences.LSN < at {
+			continue
+		}
+		at = e.Segment.Sequences.LSN
+		if e.Segment.Sequences.Changed {
+			values = &e
+		}
+		if at >= r.plan.Cut {
+			break
+		}
+	}
+	if values == nil {
+		return states, at, nil
+	}
+	x, err := r.o.Archive.index(ctx, *values)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, s := range x.Sequences {
+		states[s.Namespace+"."+s.Name] = s
+	}
+	return states, at, nil
+}
+
+// setSequence sets one sequence, past whatever its columns hold in the direction it goes.
+func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, state segment.Sequence) error {
+	name := quoteName(s.Namespace, s.Name)
+	rows, err := queryRows(ctx, conn, `
+select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return errors.New("it is not there")
+	}
+	descending := strings.HasPrefix(rows[0][0], "-")
+	least, _ := strconv.ParseInt(rows[0][1], 10, 64)
+	greatest, _ := strconv.ParseInt(rows[0][2], 10, 64)
+	value, called := state.LastValue, state.IsCalled
+	// A sequence that cycles starts again by design: its columns say nothing of where it is.
+	if rows[0][3] == "0" {
+		if value, called, err = r.pastColumns(ctx, conn, s, value, called, descending); err != nil {
+			return err
+		}
+	}
+	value = min(max(value, least), greatest)
+	return exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", quoteLiteral(name), value, called))
+}
+
+func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, value int64, called, descending bool) (int64, bool, error) {
+	refs := slices.Clone(s.UsedBy)
+	if s.OwnedBy != nil {
+		refs = append(refs, *s.OwnedBy)
+	}
+	for _, c := range refs {
+		// The column may be of any type: only whole numbers in a sequence's range count.
+		sql := `select pg_catalog.%s(%s)::text from %s where pg_catalog.pg_typeof(%s)::text in ('smallint', 'integer', 'bigint')`
+		column, of := quoteIdent(c.Column), "max"
+		if descending {
+			of = "min"
+		}
+		found, err := queryValue(ctx, conn, fmt.Sprintf(sql, of, column, quoteName(c.Namespace, c.Table), column))
+		if pgErr, ok := asPgError(err); ok && (pgErr.Code == "42P01" || pgErr.Code == "42883") {
+			continue // the table was left out, or its column has no greatest value
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		n, err := strconv.ParseInt(found, 10, 64)
+		if err != nil {
+			continue
+		}
+		ahead := n > value || n == value && !called
+		if descending {
+			ahead = n < value || n == value && !called
+		}
+		if ahead {
+			value, called = n, true
+		}
+	}
+	return value, called, nil
+}
+
+// listSettings are the settings whose stored value is a list of names, quoted already
+// (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c).
+var listSettings = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "shared_preload_libraries", "unix_socket_directories"}
+
+// databaseSettings gives a database that the restore made the owner, limits, settings and rights of the
+// source's.
+func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
+	d, name := r.manifest.Database, quoteIdent(r.place.name)
+	var sql []string
+	if !r.o.NoOwner && d.Owner != "" {
+		sql = append(sql, "ALTER DATABASE "+name+" OWNER TO "+quoteIdent(d.Owner))
+	}
+	if d.ConnectionLimit > 0 {
+		sql = append(sql, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", name, d.ConnectionLimit))
+	}
+	for _, s := range d.Settings {
+		if s.Redacted {
+			r.note("setting " + s.Name + " of the database holds a secret that is not in the archive")
+			continue
+		}
+		value := quoteLiteral(s.Value)
+		if slices.Contains(listSettings, strings.ToLower(s.Name)) && s.Value != "" {
+			value = s.Value
+		}
+		subject := "ALTER DATABASE " + name
+		if s.Role != "" {
+			if r.o.NoOwner && r.o.NoPrivileges {
+				continue
+			}
+			subject = "ALTER ROLE " + quoteIdent(s.Role) + " IN DATABASE " + name
+		}
+		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+value)
+	}
+	for _, statement := range sql {
+		if err := exec(ctx, conn, statement); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "settings of the database")
+		}
+	}
+	if r.o.NoPrivileges || d.ACL == nil {
+		return nil
+	}
+	return r.databasePrivileges(ctx, conn, name, d)
+}
+
+// settingName quotes a parameter's name; those of extensions have a dot.
+func settingName(s string) string {
+	parts := strings.Split(s, ".")
+	for i := range parts {
+		parts[i] = quoteIdent(parts[i])
+	}
+	return strings.Join(parts, ".")
+}
+
+// databasePrivileges replaces the default rights to the database by the source's.
+func (r *run) databasePrivileges(ctx context.Context, conn *pgconn.PgConn, name string, d basesnapshot.Database) error {
+	if err := exec(ctx, conn, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC"); err != nil {
+		return err
+	}
+	for _, item := range d.ACL {
+		rows, err := queryRows(ctx, conn, `
+select case grantee when 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(grantee)) end, privilege_type, is_grantable::int::text
+from pg_catalog.aclexplode(array[$1]::aclitem[])`, item)
+		if err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "rights to the database (%s)", item)
+		}
+		for _, g := range rows {
+			sql := "GRANT " + g[1] + " ON DATABASE " + name + " TO " + g[0]
+			if g[2] == "1" && g[0] != "PUBLIC" {
+				sql += " WITH GRANT OPTION"
+			}
+			if err := exec(ctx, conn, sql); err != nil {
+				return fault.Wrap(err, fault.CodeOf(err), "", "rights to the database (%s)", item)
+			}
+		}
+	}
+	return nil
+}
+
+func asPgError(err error) (*pgconn.PgError, bool) { return errors.AsType[*pgconn.PgError](err) }
+
+func itoa(v int64) string { return strconv.FormatInt(v, 10) }

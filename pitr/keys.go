@@ -1,0 +1,147 @@
+package pitr
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/basesnapshot"
+)
+
+// prepareReplay builds what replay needs to find rows by: the replica identity's index of each table that
+// sees updates or deletes, since without it each of them reads the whole table.
+func (r *run) prepareReplay(ctx context.Context) error {
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	if err := r.unlockIdentities(ctx, conn); err != nil {
+		return err
+	}
+	if r.o.DataOnly {
+		return nil // its indexes are there
+	}
+	var builds []*build
+	for _, t := range r.chosen.tables {
+		if !r.changes(t.String()) {
+			continue
+		}
+		for _, it := range r.identityItems(t) {
+			builds = append(builds, r.newBuild(it))
+			r.early[it.ID] = true
+		}
+	}
+	if err := r.runBuilds(ctx, builds); err != nil {
+		return err
+	}
+	for _, t := range r.chosen.tables {
+		if t.Identity == "f" && r.changes(t.String()) && !r.hasPrimaryKey(t) {
+			if err := r.helperIndex(ctx, conn, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// changes reports whether replay updates or deletes rows of the table.
+func (r *run) changes(table string) bool {
+	if r.plan.TablesCut {
+		return true
+	}
+	return slices.ContainsFunc(r.plan.Tables, func(t PlanTable) bool { return t.Table == table && t.Updates+t.Deletes > 0 })
+}
+
+// identityItems are the items that make a table's primary key or replica identity index.
+func (r *run) identityItems(t *basesnapshot.Table) []*basesnapshot.SchemaItem {
+	return r.itemsOf(func(it *basesnapshot.SchemaItem) bool {
+		if it.Section != "post-data" || it.Namespace != t.Namespace || (it.Kind != "CONSTRAINT" && it.Kind != "INDEX") {
+			return false
+		}
+		keyed := it.Kind == "CONSTRAINT" && strings.Contains(it.SQL, " PRIMARY KEY (") || strings.Contains(it.SQL, " REPLICA IDENTITY USING INDEX ")
+		return keyed && r.dependsOnTable(it, t)
+	})
+}
+
+func (r *run) dependsOnTable(it *basesnapshot.SchemaItem, t *basesnapshot.Table) bool {
+	return slices.ContainsFunc(it.Deps, func(id int) bool {
+		dep := r.chosen.byID[id]
+		return dep != nil && dep.Kind == "TABLE" && dep.Namespace == t.Namespace && dep.Name == t.Name
+	})
+}
+
+func (r *run) hasPrimaryKey(t *basesnapshot.Table) bool {
+	return slices.ContainsFunc(r.identityItems(t), func(it *basesnapshot.SchemaItem) bool { return strings.Contains(it.SQL, " PRIMARY KEY (") })
+}
+
+// Types whose values a hash index finds by the same equality as their images, in order of how well they
+// usually tell rows apart.
+var hashableTypes = []string{
+	"uuid", "bigint", "timestamp with time zone", "timestamp without time zone", "integer", "text", "character varying", "bytea", "numeric", "double precision", "date", "inet",
+}
+
+const helperPrefix = "tidemark_replay_"
+
+// helperIndex gives a table without any key (identity FULL) a hash index for the time of the replay, on
+// the column whose values tell its rows best apart.
+func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table) error {
+	table := quoteName(t.Namespace, t.Name)
+	if err := exec(ctx, conn, "ANALYZE "+table); err != nil {
+		return err
+	}
+	rows, err := queryRows(ctx, conn, `
+select s.attname from pg_catalog.pg_stats s join pg_catalog.pg_class c on c.relname = s.tablename
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname
+where s.schemaname = $1 and s.tablename = $2 and not s.inherited
+order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) else n_distinct end * (1 - null_frac) desc`, t.Namespace, t.Name)
+	if err != nil {
+		return err
+	}
+	best := ""
+	for _, row := range rows {
+		if hashable(t, row[0]) < len(hashableTypes) {
+			best = row[0]
+			break
+		}
+	}
+	if best == "" {
+		rank := len(hashableTypes)
+		for _, c := range t.Columns {
+			if k := hashable(t, c.Name); k < rank {
+				best, rank = c.Name, k
+			}
+		}
+	}
+	if best == "" {
+		return nil
+	}
+	name := quoteIdent(helperPrefix + itoa(int64(t.OID)))
+	r.helpers = append(r.helpers, quoteIdent(t.Namespace)+"."+name)
+	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+quoteIdent(best)+")")
+}
+
+// hashable ranks a column's type; len(hashableTypes) for one that is no good.
+func hashable(t *basesnapshot.Table, column string) int {
+	for _, c := range t.Columns {
+		if c.Name == column && c.Generated == "" {
+			typ, _, _ := strings.Cut(c.Type, "(")
+			if i := slices.Index(hashableTypes, strings.TrimSpace(typ)); i >= 0 {
+				return i
+			}
+		}
+	}
+	return len(hashableTypes)
+}
+
+func (r *run) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
+	for _, name := range r.helpers {
+		if err := exec(ctx, conn, "DROP INDEX "+name); err != nil {
+			return err
+		}
+	}
+	r.helpers = nil
+	return nil
+}

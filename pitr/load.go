@@ -1,0 +1,178 @@
+package pitr
+
+import (
+	"context"
+	"io"
+	"sort"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+)
+
+// dataPhases loads the snapshot's rows and replays what came after.
+func (r *run) dataPhases(ctx context.Context) error {
+	if r.o.SchemaOnly {
+		return nil
+	}
+	var total int64
+	for _, t := range r.chosen.tables {
+		total += t.StoredBytes()
+	}
+	if err := r.phase(ctx, PhaseSnapshot, "bytes", total, r.load); err != nil {
+		return err
+	}
+	if len(r.plan.entries) == 0 {
+		return nil
+	}
+	if err := r.phase(ctx, PhaseKeys, "steps", 0, r.prepareReplay); err != nil {
+		return err
+	}
+	return r.phase(ctx, PhaseReplay, "bytes", r.plan.Bytes-r.plan.Snapshot.Bytes, r.replay)
+}
+
+// piece is a chunk to load.
+type piece struct {
+	table *basesnapshot.Table
+	chunk basesnapshot.Chunk
+}
+
+// load copies all chunks of the chosen tables over several connections, large tables first.
+func (r *run) load(ctx context.Context) error {
+	tables := append([]*basesnapshot.Table(nil), r.chosen.tables...)
+	sort.SliceStable(tables, func(i, j int) bool { return tables[i].RawBytes > tables[j].RawBytes })
+	if err := r.clearExtensionTables(ctx, tables); err != nil {
+		return err
+	}
+	pieces := make(chan piece)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(pieces)
+		for _, t := range tables {
+			for _, c := range t.Chunks {
+				select {
+				case pieces <- piece{t, c}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	for range r.o.Jobs {
+		group.Go(func() error {
+			conn, err := r.session(ctx)
+			if err != nil {
+				return err
+			}
+			defer closeNow(conn)
+			for p := range pieces {
+				if err := r.copyPiece(ctx, conn, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return r.checkLoaded()
+}
+
+// clearExtensionTables empties tables that an extension's script made and may have filled: their rows
+// come from the snapshot.
+func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.Table) error {
+	var names []string
+	for _, t := range tables {
+		if t.Extension != "" {
+			names = append(names, quoteName(t.Namespace, t.Name))
+		}
+	}
+	if len(names) == 0 || r.o.DataOnly {
+		return nil
+	}
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	return exec(ctx, conn, "TRUNCATE "+strings.Join(names, ", "))
+}
+
+func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error {
+	body, err := basesnapshot.OpenChunk(ctx, r.o.Archive.store, p.chunk)
+	if err != nil {
+		return err
+	}
+	rows := &errReader{r: body}
+	tag, err := conn.CopyFrom(ctx, rows, copySQL(p.table))
+	closeErr := body.Close()
+	switch {
+	case rows.err != nil:
+		return rows.err // damage found under way: the COPY was undone
+	case err != nil:
+		err = sqlError(err)
+		return fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", p.table, p.chunk.Objects[0].Key)
+	case closeErr != nil:
+		return closeErr
+	case tag.RowsAffected() != p.chunk.Rows:
+		return fault.New(fault.Failed, verifyHint, "%s took %d rows from %s, which holds %d", p.table, tag.RowsAffected(), p.chunk.Objects[0].Key, p.chunk.Rows)
+	}
+	r.mu.Lock()
+	r.tableRows(p.table.String()).Copied += p.chunk.Rows
+	r.mu.Unlock()
+	r.advance(p.chunk.StoredBytes())
+	return nil
+}
+
+func copySQL(t *basesnapshot.Table) string {
+	var names []string
+	for _, c := range t.CopyColumns() {
+		names = append(names, quoteIdent(c))
+	}
+	list := ""
+	if len(names) > 0 {
+		list = " (" + strings.Join(names, ", ") + ")"
+	}
+	return "COPY " + quoteName(t.Namespace, t.Name) + list + " FROM STDIN"
+}
+
+// errReader remembers why reading ended.
+type errReader struct {
+	r   io.Reader
+	err error // but io.EOF
+}
+
+func (e *errReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		e.err = err
+	}
+	return n, err
+}
+
+// tableRows returns a table's counts; r.mu is held, or nobody else runs.
+func (r *run) tableRows(table string) *TableRows {
+	t := r.rows[table]
+	if t == nil {
+		t = &TableRows{}
+		r.rows[table] = t
+	}
+	return t
+}
+
+// checkLoaded compares what was copied with the manifest.
+func (r *run) checkLoaded() error {
+	for _, t := range r.chosen.tables {
+		copied := r.tableRows(t.String()).Copied
+		if copied != t.Rows {
+			return fault.New(fault.Damage, verifyHint, "the chunks of %s hold %d rows, its manifest says %d", t, copied, t.Rows)
+		}
+		r.live[t.String()] = copied
+	}
+	return nil
+}

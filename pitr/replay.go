@@ -1,0 +1,206 @@
+package pitr
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/catalog"
+	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
+	"tidemark/segment"
+)
+
+// fetched is a part that is being read, or was.
+type fetched struct {
+	entry  int // index into plan.entries
+	object catalog.Object
+	data   chan []byte // gets the bytes, or nothing after err
+	err    error       // set before data is closed
+}
+
+// Parts read ahead of the one being decoded, of at most about 8 MiB each.
+const readAhead = 4
+
+// fetchParts reads the parts of the plan's segments ahead, several at a time, and gives them in order.
+// Each was compared with the catalog's SHA-256 before it is given. The channel is closed at the end, or
+// early when ctx ends.
+func (r *run) fetchParts(ctx context.Context) <-chan *fetched {
+	// One part is with the reader, one is taken out of the queue and waits to be sent.
+	out := make(chan *fetched, readAhead-1)
+	go func() {
+		defer close(out)
+		for i, e := range r.plan.entries {
+			for _, o := range e.Segment.Objects {
+				f := &fetched{entry: i, object: o, data: make(chan []byte, 1)}
+				go func() {
+					defer close(f.data)
+					data, err := r.o.Archive.getVerified(ctx, f.object)
+					if err != nil {
+						f.err = err
+						return
+					}
+					f.data <- data
+				}()
+				select {
+				case out <- f:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return out
+}
+
+// segmentParts gives the parts of one entry to a segment.Reader.
+type segmentParts struct {
+	run   *run
+	parts <-chan *fetched
+	entry int
+	left  int
+}
+
+func (s *segmentParts) next() (segment.PartFile, error) {
+	if s.left == 0 {
+		return segment.PartFile{}, io.EOF
+	}
+	s.left--
+	f, ok := <-s.parts
+	if !ok {
+		return segment.PartFile{}, context.Canceled
+	}
+	data, ok := <-f.data
+	if !ok {
+		return segment.PartFile{}, f.err
+	}
+	if f.entry != s.entry {
+		return segment.PartFile{}, errors.New("parts are out of step")
+	}
+	s.run.advance(f.object.Size)
+	return segment.PartFile{R: bytes.NewReader(data), Size: int64(len(data)), Name: f.object.Key}, nil
+}
+
+// replay applies the commits from the snapshot to the cut.
+func (r *run) replay(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a, err := apply.New(ctx, apply.Options{
+		Connect:    func(ctx context.Context) (*pgconn.PgConn, error) { return r.session(ctx) },
+		Workers:    r.o.Jobs,
+		Want:       func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
+		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
+	})
+	if err != nil {
+		return err
+	}
+	parts := r.fetchParts(ctx)
+	for i := range r.plan.entries {
+		if err := r.replaySegment(ctx, a, parts, i); err != nil {
+			a.Abort()
+			return err
+		}
+	}
+	counts, err := a.Finish(ctx)
+	if err != nil {
+		return err
+	}
+	r.report.Transactions = a.Transactions()
+	return r.checkReplayed(counts)
+}
+
+// replaySegment applies one segment. It reads it to its end, where all that it holds is proven, except
+// when the cut lies in it.
+func (r *run) replaySegment(ctx context.Context, a *apply.Applier, parts <-chan *fetched, i int) error {
+	e := r.plan.entries[i]
+	source := &segmentParts{run: r, parts: parts, entry: i, left: len(e.Segment.Objects)}
+	reader := segment.NewReader(source.next, segment.ReaderOptions{
+		Want:       func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
+		LargeValue: largeValue,
+		Expect:     r.o.Archive.identity(e),
+	})
+	defer reader.Close()
+	skip := false
+	for {
+		rec, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return objectError(err, e.Segment.Objects[0].Key)
+		}
+		if rec.Op == segment.OpBegin {
+			if rec.Begin.CommitLSN >= r.plan.Cut {
+				return r.drain(source)
+			}
+			skip = rec.Begin.CommitLSN < r.plan.Snapshot.LSN
+		}
+		if skip && rec.Op != segment.OpRelation && rec.Op != segment.OpType {
+			continue
+		}
+		if err := a.Apply(ctx, rec); err != nil {
+			return err
+		}
+	}
+}
+
+// largeValue is the size in bytes above which a value is streamed instead of held.
+const largeValue = 1 << 20
+
+// drain takes the rest of a segment's parts, so that the next segment's come first in the queue.
+func (r *run) drain(s *segmentParts) error {
+	for {
+		_, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// insertOnly reports whether the catalog knows a table to see nothing but inserts up to the cut.
+func (r *run) insertOnly(table string) bool {
+	if r.plan.TablesCut {
+		return false
+	}
+	for _, t := range r.plan.Tables {
+		if t.Table == table {
+			return t.Updates+t.Deletes+t.Truncates == 0
+		}
+	}
+	return false
+}
+
+// checkReplayed compares what was applied with what the catalog and the segments' indexes say.
+func (r *run) checkReplayed(counts map[string]apply.Counts) error {
+	if r.report.Transactions != r.plan.Transactions {
+		return fault.New(fault.Damage, verifyHint, "%d transactions were replayed, and the catalog says %d", r.report.Transactions, r.plan.Transactions)
+	}
+	for name, c := range counts {
+		t := r.tableRows(name)
+		t.Inserted, t.Updated, t.Deleted, t.Truncated = c.Inserted, c.Updated, c.Deleted, c.Truncated
+		if c.Reset {
+			r.live[name] = 0
+		}
+		r.live[name] += c.Live
+	}
+	if r.plan.TablesCut {
+		return nil
+	}
+	for _, t := range r.plan.Tables {
+		if !r.chosen.wantsQualified(t.Table) {
+			continue
+		}
+		c := counts[t.Table]
+		if c.Inserted != t.Inserts || c.Updated != t.Updates || c.Deleted != t.Deletes || c.Truncated != t.Truncates {
+			return fault.New(fault.Damage, verifyHint, "%s saw %d inserts, %d updates, %d deletes and %d truncates, and the catalog says %d, %d, %d and %d",
+				t.Table, c.Inserted, c.Updated, c.Deleted, c.Truncated, t.Inserts, t.Updates, t.Deletes, t.Truncates)
+		}
+	}
+	return nil
+}

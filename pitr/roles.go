@@ -1,0 +1,77 @@
+package pitr
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+)
+
+// missingRoles returns the roles that the schema needs and the server lacks.
+func missingRoles(ctx context.Context, conn *pgconn.PgConn, roles []basesnapshot.Role) ([]basesnapshot.Role, error) {
+	rows, err := queryRows(ctx, conn, "select rolname from pg_catalog.pg_roles")
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, r := range rows {
+		have[r[0]] = true
+	}
+	var missing []basesnapshot.Role
+	for _, r := range roles {
+		if !have[r.Name] && !strings.HasPrefix(r.Name, "pg_") {
+			missing = append(missing, r)
+		}
+	}
+	return missing, nil
+}
+
+// checkRoles refuses a server on which missing roles can't be made.
+func checkRoles(missing []basesnapshot.Role, f serverFacts) error {
+	if len(missing) == 0 || f.superuser || f.createRol {
+		return nil
+	}
+	var names, sql []string
+	for _, r := range missing {
+		names = append(names, r.Name)
+		sql = append(sql, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN;")
+	}
+	return fault.New(fault.Usage, strings.Join(sql, " ")+" or restore with --no-owner --no-privileges",
+		"the target server lacks the roles %s, and role %q may not make them", strings.Join(names, ", "), f.user)
+}
+
+// createRoles makes missing roles, without login, password or rights over the server: what they own and
+// may touch in this database is all that a restore needs of them.
+func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapshot.Role) (notes []string, err error) {
+	made := map[string]bool{}
+	for _, r := range missing {
+		inherit := " NOINHERIT"
+		if r.Inherit {
+			inherit = " INHERIT"
+		}
+		if err := exec(ctx, conn, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN"+inherit); err != nil {
+			return nil, fault.Wrap(err, fault.Failed, "make the role by hand", "create role %q", r.Name)
+		}
+		made[r.Name] = true
+		note := "role " + quoteIdent(r.Name) + " was missing and was made without login, password and rights over the server"
+		if r.Login {
+			note += ": ALTER ROLE " + quoteIdent(r.Name) + " LOGIN PASSWORD …"
+		}
+		notes = append(notes, note)
+	}
+	for _, r := range missing {
+		for _, m := range r.MemberOf {
+			if !made[m.Role] {
+				notes = append(notes, "role "+quoteIdent(r.Name)+" was not made a member of "+quoteIdent(m.Role)+", which was there already")
+				continue
+			}
+			if err := exec(ctx, conn, "GRANT "+quoteIdent(m.Role)+" TO "+quoteIdent(r.Name)); err != nil {
+				return nil, fault.Wrap(err, fault.Failed, "", "make role %q a member of %q", r.Name, m.Role)
+			}
+		}
+	}
+	return notes, nil
+}

@@ -1,0 +1,242 @@
+package pitr
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/catalog"
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+)
+
+// run is one restore under way.
+type run struct {
+	o        Options
+	plan     *Plan
+	manifest *basesnapshot.Manifest
+	history  catalog.HistoryPoint
+	conn     *connector
+	place    *place
+	server   serverFacts
+	missing  []basesnapshot.Role
+	chosen   *selection
+	early    map[int]bool // post-data items already made before replay
+	always   []identityColumn
+	helpers  []string // indexes made for the replay alone, quoted
+	report   *Report
+
+	mu    sync.Mutex // of progress and copied
+	step  Progress
+	rows  map[string]*TableRows
+	live  map[string]int64 // rows that each table must have in the end
+	start time.Time
+}
+
+const defaultJobs = 4
+
+func newRun(ctx context.Context, o Options) (*run, error) {
+	if o.Archive == nil || o.Plan == nil {
+		return nil, fault.New(fault.Failed, "", "a restore needs an archive and a plan")
+	}
+	if o.SchemaOnly && o.DataOnly {
+		return nil, fault.New(fault.Usage, "leave one of them away", "--schema-only and --data-only exclude each other")
+	}
+	if o.DataOnly && o.Create {
+		return nil, fault.New(fault.Usage, "leave one of them away", "--data-only needs tables that are there, and --create makes a new database")
+	}
+	if o.Jobs <= 0 {
+		o.Jobs = min(defaultJobs, max(2, runtime.NumCPU()))
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	filter, err := newTableFilter(o.Tables)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := newConnector(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, rows: map[string]*TableRows{}, live: map[string]int64{}, start: o.Now()}
+	r.history, _ = o.Archive.view.History(o.Plan.History)
+	r.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot)
+	if err != nil {
+		return nil, objectError(err, o.Plan.snapshot.Snapshot.Manifest.Key)
+	}
+	if r.manifest.ID != o.Plan.Snapshot.ID || r.manifest.LSN != o.Plan.Snapshot.LSN || r.manifest.History != o.Plan.History || r.manifest.Archive != o.Plan.Archive {
+		return nil, fault.New(fault.Damage, verifyHint, "%s is the manifest of another snapshot", o.Plan.snapshot.Snapshot.Manifest.Key)
+	}
+	if r.manifest.Database.Encoding == "SQL_ASCII" {
+		conn.encoding = "SQL_ASCII"
+	}
+	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication)
+	if len(filter) > 0 && len(r.chosen.tables) == 0 {
+		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
+	}
+	p := o.Plan
+	r.report = &Report{
+		Target: p.Target, Database: conn.config.Database, History: p.History, SnapshotID: p.Snapshot.ID, SnapshotLSN: p.Snapshot.LSN,
+		ReachedLSN: p.Snapshot.LSN, ReachedTime: p.Snapshot.Time, LastKept: p.LastKept, FirstLeftOut: p.FirstLeftOut,
+		Rows: map[string]TableRows{}, Seconds: map[Phase]float64{},
+	}
+	if k := p.LastKept; k != nil && k.LSN >= p.Snapshot.LSN {
+		r.report.ReachedLSN, r.report.ReachedTime = k.LSN, k.Time
+	}
+	return r, nil
+}
+
+// phase runs a part of the restore and notes how long it took.
+func (r *run) phase(ctx context.Context, name Phase, unit string, total int64, do func(context.Context) error) error {
+	r.mu.Lock()
+	r.step = Progress{Phase: name, Unit: unit, Total: total}
+	r.mu.Unlock()
+	r.advance(0)
+	began := r.o.Now()
+	r.o.Log.Debug("phase begins", "phase", string(name))
+	err := do(ctx)
+	r.report.Seconds[name] += r.o.Now().Sub(began).Seconds()
+	return err
+}
+
+// advance reports progress of the current phase.
+func (r *run) advance(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.step.Done += n
+	if r.o.Progress != nil {
+		r.o.Progress(r.step)
+	}
+}
+
+func (r *run) note(notes ...string) { r.report.Notes = append(r.report.Notes, notes...) }
+
+// session opens a connection for loading and building; the caller closes it.
+func (r *run) session(ctx context.Context) (*pgconn.PgConn, error) {
+	return r.conn.openReplica(ctx, r.place.name)
+}
+
+// execute does the whole restore.
+func (r *run) execute(ctx context.Context) error {
+	err := r.phase(ctx, PhasePreflight, "steps", 0, r.preflight)
+	if r.place != nil {
+		defer r.place.close(context.WithoutCancel(ctx))
+	}
+	if err != nil {
+		return err
+	}
+	if r.o.Confirm != nil {
+		if err := r.o.Confirm(r.plan); err != nil {
+			return err
+		}
+	}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	steps := []func(context.Context) error{r.schemaPhase, r.dataPhases, r.structurePhases, r.checkPhase}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return r.end(ctx)
+}
+
+// begin marks the database as unfinished, having cleared away what an earlier restore left.
+func (r *run) begin(ctx context.Context) error {
+	p := r.place
+	if p.create {
+		return p.make(ctx, r.plan.Archive, r.manifest, r.server)
+	}
+	old, err := readMarker(ctx, p.admin)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		r.o.Log.Info("clear away an unfinished restore", "database", p.name)
+		if err := clearPlace(ctx, p.admin, old); err != nil {
+			return err
+		}
+	}
+	m := marker{Archive: r.plan.Archive, DataOnly: r.o.DataOnly}
+	if r.o.DataOnly {
+		m.Tables = quotedTables(r.chosen.tables)
+	}
+	return writeMarker(ctx, p.admin, m)
+}
+
+func (r *run) end(ctx context.Context) error {
+	if err := r.place.finish(ctx, r.manifest.Database); err != nil {
+		return err
+	}
+	r.note(r.chosen.notes...)
+	r.omissions()
+	for name, t := range r.rows {
+		r.report.Rows[name] = *t
+	}
+	r.report.Verified = !r.o.SchemaOnly
+	r.report.Seconds["total"] = r.o.Now().Sub(r.start).Seconds()
+	return nil
+}
+
+// omissions says what the source held and no archive does.
+func (r *run) omissions() {
+	for _, m := range r.manifest.Omitted {
+		if m.Name != "" && r.chosen.filter.match(m.Namespace, m.Name) {
+			r.note("rows of " + m.Kind + " " + m.Namespace + "." + m.Name + " are not in the archive")
+		} else if m.Name == "" && len(r.chosen.filter) == 0 {
+			r.note(m.Kind + " are not in the archive")
+		}
+	}
+}
+
+// preflight finds every reason not to begin. It changes nothing.
+func (r *run) preflight(ctx context.Context) (err error) {
+	if r.place, err = openPlace(ctx, r.conn, r.o.Create); err != nil {
+		return err
+	}
+	admin := r.place.admin
+	if r.server, err = readServer(ctx, admin, r.manifest); err != nil {
+		return err
+	}
+	if !r.o.NoOwner || !r.o.NoPrivileges {
+		if r.missing, err = missingRoles(ctx, admin, r.manifest.Roles); err != nil {
+			return err
+		}
+		if err := checkRoles(r.missing, r.server); err != nil {
+			return err
+		}
+	}
+	if err := missingExtensions(ctx, admin, r.chosen.items); err != nil {
+		return err
+	}
+	if r.o.Create {
+		if err := r.place.checkCreate(ctx, r.server); err != nil {
+			return err
+		}
+		return becomeReplica(ctx, admin)
+	}
+	if err := readDatabase(ctx, admin, r.manifest); err != nil {
+		return err
+	}
+	old, err := readMarker(ctx, admin)
+	if err != nil || old != nil {
+		return err
+	}
+	if r.o.DataOnly {
+		return tablesEmpty(ctx, admin, r.chosen.tables)
+	}
+	found, err := contents(ctx, admin)
+	if err == nil && len(found) > 0 {
+		err = notEmpty(r.conn.at(r.place.name), found)
+	}
+	return err
+}

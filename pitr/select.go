@@ -1,0 +1,187 @@
+package pitr
+
+import (
+	"slices"
+	"strings"
+
+	"tidemark/internal/basesnapshot"
+)
+
+// selection is what of a snapshot is restored.
+type selection struct {
+	items  []basesnapshot.SchemaItem // in pg_dump's order
+	tables []*basesnapshot.Table     // whose rows are loaded
+	notes  []string
+
+	filter tableFilter
+	byID   map[int]*basesnapshot.SchemaItem
+	loads  map[string]bool // namespace.name of tables
+}
+
+// wants reports whether a relation of the stream is replayed. Without patterns that is every one: a
+// table that the snapshot does not know must be an error, not an omission.
+func (s *selection) wants(namespace, name string) bool {
+	return s.filter.match(namespace, name) || s.loads[namespace+"."+name]
+}
+
+// Relations are the kinds of items that a table pattern can leave out.
+var relationKinds = []string{"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"}
+
+// Companions are the kinds of items that come with the relation they depend on.
+var companionKinds = []string{
+	"DEFAULT", "SEQUENCE OWNED BY", "TABLE ATTACH", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "INDEX", "INDEX ATTACH",
+	"STATISTICS", "TRIGGER", "RULE", "POLICY", "ROW SECURITY", "COMMENT", "ACL", "SECURITY LABEL", "SEQUENCE",
+}
+
+// selectItems chooses schema items and tables by the patterns. A chosen partitioned table brings its
+// partitions, a chosen table what it needs: types, functions, sequences, parents.
+func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication string) *selection {
+	s := &selection{filter: filter, byID: map[int]*basesnapshot.SchemaItem{}, loads: map[string]bool{}}
+	for i := range m.Schema {
+		s.byID[m.Schema[i].ID] = &m.Schema[i]
+	}
+	chosen := map[int]bool{}
+	if len(filter) == 0 {
+		for id := range s.byID {
+			chosen[id] = true
+		}
+	} else {
+		s.choose(m.Schema, chosen)
+	}
+	for _, it := range m.Schema {
+		if chosen[it.ID] && s.keeps(it, publication) {
+			s.items = append(s.items, it)
+		}
+	}
+	s.chooseTables(m, chosen)
+	return s
+}
+
+// keeps leaves out items that a restored database can't or must not have.
+func (s *selection) keeps(it basesnapshot.SchemaItem, publication string) bool {
+	switch {
+	case it.OfDatabase, it.Section == "data", it.Kind == "ENCODING", it.Kind == "STDSTRINGS", it.Kind == "SEARCHPATH", it.Kind == "DATABASE", strings.HasPrefix(it.Kind, "BLOB"):
+		return false
+	case it.Kind == "SUBSCRIPTION", it.Kind == "SUBSCRIPTION TABLE":
+		s.notes = append(s.notes, "subscription "+it.Name+" was left out: it would take changes from its publisher")
+		return false
+	case it.Kind == "PUBLICATION" && it.Name == publication, strings.HasPrefix(it.Kind, "PUBLICATION TABLE") && strings.HasPrefix(it.Name, publication+" "):
+		return false // the archiver's own: the restored database is not being archived
+	case it.Redacted:
+		s.notes = append(s.notes, strings.ToLower(it.Kind)+" "+it.Name+" holds a password that is not in the archive: set it")
+	}
+	return true
+}
+
+func (s *selection) choose(items []basesnapshot.SchemaItem, chosen map[int]bool) {
+	for _, it := range items {
+		if slices.Contains(relationKinds, it.Kind) && s.filter.match(it.Namespace, it.Name) {
+			s.need(it.ID, chosen)
+		}
+	}
+	for grown := true; grown; {
+		grown = false
+		for i := range items {
+			it := &items[i]
+			if chosen[it.ID] {
+				continue
+			}
+			if it.Kind == "TABLE ATTACH" && s.attachChosen(it, chosen) || slices.Contains(companionKinds, it.Kind) && s.belongs(it, chosen) {
+				s.need(it.ID, chosen)
+				grown = true
+			}
+		}
+	}
+}
+
+// need chooses an item with all it depends on.
+func (s *selection) need(id int, chosen map[int]bool) {
+	it := s.byID[id]
+	if it == nil || chosen[id] {
+		return
+	}
+	chosen[id] = true
+	for _, d := range it.Deps {
+		s.need(d, chosen)
+	}
+}
+
+// attachChosen reports whether the partitioned table that a partition is attached to is chosen: then the
+// partition is as well.
+func (s *selection) attachChosen(it *basesnapshot.SchemaItem, chosen map[int]bool) bool {
+	for _, d := range it.Deps {
+		dep := s.byID[d]
+		if dep != nil && dep.Kind == "TABLE" && (dep.Namespace != it.Namespace || dep.Name != it.Name) && chosen[d] {
+			return true
+		}
+	}
+	return false
+}
+
+// belongs reports whether a companion's relations are all chosen, directly and through what else it needs.
+func (s *selection) belongs(it *basesnapshot.SchemaItem, chosen map[int]bool) bool {
+	direct := false
+	for _, d := range it.Deps {
+		dep := s.byID[d]
+		if dep == nil {
+			continue
+		}
+		if chosen[d] && dep.Kind != "SCHEMA" && dep.Kind != "EXTENSION" {
+			direct = true
+		}
+		if !s.reachable(d, chosen, map[int]bool{}) {
+			return false
+		}
+	}
+	// A sequence of its own is chosen by the default that uses it; that of an identity column alters the table.
+	if it.Kind == "SEQUENCE" {
+		return direct && strings.Contains(it.SQL, "ALTER TABLE")
+	}
+	return direct
+}
+
+// reachable reports whether an item can be had without choosing a further relation.
+func (s *selection) reachable(id int, chosen, seen map[int]bool) bool {
+	it := s.byID[id]
+	if it == nil || chosen[id] || seen[id] {
+		return true
+	}
+	if slices.Contains(relationKinds, it.Kind) || it.Section == "post-data" {
+		return false
+	}
+	seen[id] = true
+	for _, d := range it.Deps {
+		if !s.reachable(d, chosen, seen) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) {
+	made := map[string]bool{}
+	for _, it := range m.Schema {
+		if it.Kind == "TABLE" && chosen[it.ID] {
+			made[it.Namespace+"."+it.Name] = true
+		}
+		if it.Kind == "FK CONSTRAINT" && !chosen[it.ID] {
+			table, name, _ := strings.Cut(it.Name, " ")
+			if made[it.Namespace+"."+table] {
+				s.notes = append(s.notes, "foreign key "+name+" of "+it.Namespace+"."+table+" was left out: the table it references is not restored")
+			}
+		}
+	}
+	for i := range m.Tables {
+		t := &m.Tables[i]
+		byRoot := t.Root != nil && s.filter.match(t.Root.Namespace, t.Root.Name)
+		if made[t.String()] || s.filter.match(t.Namespace, t.Name) || byRoot {
+			s.tables = append(s.tables, t)
+			s.loads[t.String()] = true
+		}
+	}
+}
+
+// wantsQualified is wants for namespace.name, unquoted.
+func (s *selection) wantsQualified(table string) bool {
+	return s.filter.matchQualified(table) || s.loads[table]
+}

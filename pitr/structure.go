@@ -1,0 +1,234 @@
+package pitr
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+)
+
+// structurePhases makes what comes after the rows.
+func (r *run) structurePhases(ctx context.Context) error {
+	if r.o.DataOnly {
+		if err := r.phase(ctx, PhaseFinish, "steps", 0, r.finishRows); err != nil {
+			return err
+		}
+		return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
+	}
+	var builds []*build
+	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.Section == "post-data" && parallel(it) }) {
+		if !r.early[it.ID] {
+			builds = append(builds, r.newBuild(it))
+		}
+	}
+	if err := r.phase(ctx, PhaseIndexes, "steps", int64(len(builds)), func(ctx context.Context) error { return r.buildAll(ctx, builds) }); err != nil {
+		return err
+	}
+	if err := r.phase(ctx, PhaseFinish, "steps", 0, r.finishSchema); err != nil {
+		return err
+	}
+	if r.o.SchemaOnly {
+		return nil
+	}
+	return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
+}
+
+// parallel reports whether an item is an index or constraint: those are made first, several at a time.
+func parallel(it *basesnapshot.SchemaItem) bool {
+	switch it.Kind {
+	case "INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "INDEX ATTACH":
+		return true
+	}
+	return false
+}
+
+func (r *run) buildAll(ctx context.Context, builds []*build) error {
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	if err := r.dropHelpers(ctx, conn); err != nil {
+		return err
+	}
+	// Foreign keys come after everything they could need, so that none waits for an index in the queue.
+	var keys []*build
+	var others []*build
+	for _, b := range builds {
+		if b.item.Kind == "FK CONSTRAINT" {
+			keys = append(keys, b)
+		} else {
+			others = append(others, b)
+		}
+	}
+	if err := r.runBuilds(ctx, others); err != nil {
+		return err
+	}
+	return r.runBuilds(ctx, keys)
+}
+
+// finishRows does what follows the rows when the schema was there before.
+func (r *run) finishRows(ctx context.Context) error {
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	if err := r.lockIdentities(ctx, conn); err != nil {
+		return err
+	}
+	if err := r.setSequences(ctx, conn); err != nil {
+		return err
+	}
+	return r.refresh(ctx, conn)
+}
+
+// finishSchema makes the rest in pg_restore's order: triggers, rules and policies, then sequences' values,
+// privileges, the rows of materialized views, and event triggers.
+func (r *run) finishSchema(ctx context.Context) error {
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	if err := r.lockIdentities(ctx, conn); err != nil {
+		return err
+	}
+	main := func(it *basesnapshot.SchemaItem) bool {
+		return it.Section == "post-data" && !parallel(it) && !late(it) && !r.early[it.ID]
+	}
+	publications := func(it *basesnapshot.SchemaItem) bool { return strings.HasPrefix(it.Kind, "PUBLICATION") }
+	acl := func(it *basesnapshot.SchemaItem) bool {
+		return it.RestorePass() == basesnapshot.PassACL && !r.o.NoPrivileges
+	}
+	last := func(it *basesnapshot.SchemaItem) bool {
+		return it.RestorePass() == basesnapshot.PassPostACL && !strings.HasSuffix(it.Kind, " DATA")
+	}
+	steps := []func() error{
+		func() error { return r.makeAll(ctx, conn, main) },
+		func() error { return r.setSequences(ctx, conn) },
+		func() error { return r.makeAll(ctx, conn, publications) },
+		func() error { return r.makeAll(ctx, conn, acl) },
+		func() error { return r.refresh(ctx, conn) },
+		func() error { return r.makeAll(ctx, conn, last) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if r.o.Create {
+		return r.databaseSettings(ctx, r.place.admin)
+	}
+	return nil
+}
+
+func (r *run) makeAll(ctx context.Context, conn *pgconn.PgConn, want func(*basesnapshot.SchemaItem) bool) error {
+	for _, it := range r.itemsOf(want) {
+		if err := r.makeItem(ctx, conn, it); err != nil {
+			return err
+		}
+		r.advance(1)
+	}
+	return nil
+}
+
+// refresh fills the materialized views that were filled at the source, in pg_dump's order: one that reads
+// another comes after it. Triggers and rules don't matter to it; the views' owners' rights do, so the
+// session's role setting is the ordinary one.
+func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
+	if r.o.SchemaOnly {
+		return nil
+	}
+	filled := map[string]bool{}
+	for _, m := range r.manifest.Matviews {
+		filled[m.Namespace+"."+m.Name] = m.Populated
+	}
+	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.Kind == "MATERIALIZED VIEW" }) {
+		if !filled[it.Namespace+"."+it.Name] {
+			continue
+		}
+		if err := exec(ctx, conn, "REFRESH MATERIALIZED VIEW "+quoteName(it.Namespace, it.Name)); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "fill materialized view %s.%s", it.Namespace, it.Name)
+		}
+		r.advance(1)
+	}
+	return nil
+}
+
+// analyze gathers statistics, so that the first queries on the restored database are planned well.
+func (r *run) analyze(ctx context.Context) error {
+	var names []string
+	roots := map[string]bool{}
+	for _, t := range r.chosen.tables {
+		names = append(names, quoteName(t.Namespace, t.Name))
+		if t.Root != nil && !roots[t.Root.String()] {
+			roots[t.Root.String()] = true
+			names = append(names, quoteName(t.Root.Namespace, t.Root.Name))
+		}
+	}
+	for _, m := range r.manifest.Matviews {
+		if m.Populated && len(r.chosen.filter) == 0 && !r.o.DataOnly {
+			names = append(names, quoteName(m.Namespace, m.Name))
+		}
+	}
+	return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
+		return exec(ctx, conn, "ANALYZE "+name)
+	})
+}
+
+// forEach does something for each name over several connections.
+func (r *run) forEach(ctx context.Context, names []string, do func(context.Context, *pgconn.PgConn, string) error) error {
+	queue := make(chan string, len(names))
+	for _, n := range names {
+		queue <- n
+	}
+	close(queue)
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(r.o.Jobs, len(names)) {
+		group.Go(func() error {
+			conn, err := r.session(ctx)
+			if err != nil {
+				return err
+			}
+			defer closeNow(conn)
+			for name := range queue {
+				if err := do(ctx, conn, name); err != nil {
+					return err
+				}
+				r.advance(1)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// checkPhase counts every table's rows and compares with what was copied and replayed.
+func (r *run) checkPhase(ctx context.Context) error {
+	if r.o.SchemaOnly {
+		return nil
+	}
+	var names []string
+	tables := map[string]*basesnapshot.Table{}
+	for _, t := range r.chosen.tables {
+		name := quoteName(t.Namespace, t.Name)
+		names, tables[name] = append(names, name), t
+	}
+	return r.phase(ctx, PhaseCheck, "steps", int64(len(names)), func(ctx context.Context) error {
+		return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
+			n, err := queryValue(ctx, conn, "select count(*) from only "+name)
+			if err != nil {
+				return err
+			}
+			if want := itoa(r.live[tables[name].String()]); n != want {
+				return fault.New(fault.Failed, verifyHint, "%s holds %s rows in the end, and copied and replayed rows come to %s", tables[name], n, want)
+			}
+			return nil
+		})
+	})
+}

@@ -1,0 +1,180 @@
+package pitr
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+)
+
+// A restore that did not reach its end leaves a mark, so that nobody takes its database for whole, and so
+// that the next restore may throw it away: the name and comment of a database that the restore made, a
+// schema in one that it was given.
+const (
+	unfinishedSuffix  = "_tidemark_unfinished"
+	unfinishedSchema  = "tidemark_unfinished"
+	unfinishedComment = "tidemark: unfinished restore of archive "
+	maxName           = 63           // bytes of a PostgreSQL name
+	lockClass         = "1953064045" // "tidm": of the advisory locks that keep restores apart
+)
+
+// unfinishedName is the name a database has until it is complete. Long names are cut and told apart by a hash.
+func unfinishedName(final string) string {
+	if len(final)+len(unfinishedSuffix) <= maxName {
+		return final + unfinishedSuffix
+	}
+	sum := sha256.Sum256([]byte(final))
+	cut := strings.ToValidUTF8(final[:maxName-len(unfinishedSuffix)-9], "")
+	return cut + "_" + hex.EncodeToString(sum[:4]) + unfinishedSuffix
+}
+
+// place is the database being restored into.
+type place struct {
+	conn   *connector
+	admin  *pgconn.PgConn // in the maintenance database when the database is made, else in the database itself; holds the lock
+	final  string         // the name asked for
+	name   string         // the name it has now
+	create bool
+}
+
+func (p *place) close(ctx context.Context) {
+	if p.admin != nil {
+		_ = p.admin.Close(ctx) // nothing is lost with it any more
+	}
+}
+
+// openPlace connects and takes the lock against other restores into the same database.
+func openPlace(ctx context.Context, c *connector, create bool) (*place, error) {
+	p := &place{conn: c, final: c.config.Database, name: c.config.Database, create: create}
+	var err error
+	key := "0"
+	if create {
+		p.name = unfinishedName(p.final)
+		key = "hashtext(" + quoteLiteral(p.final) + ")"
+		p.admin, err = c.open(ctx, "postgres")
+		if err != nil && strings.Contains(err.Error(), "does not exist") {
+			p.admin, err = c.open(ctx, "template1")
+		}
+	} else {
+		p.admin, err = c.open(ctx, p.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	got, err := queryValue(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
+	if err == nil && got != "1" {
+		err = fault.New(fault.Conflict, "wait for it, or end its sessions", "another restore into database %q is under way", p.final)
+	}
+	if err != nil {
+		closeNow(p.admin)
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkCreate makes sure that the database can be made: it isn't there, and what an earlier restore left
+// bears our mark.
+func (p *place) checkCreate(ctx context.Context, f serverFacts) error {
+	if !f.createDB && !f.superuser {
+		return fault.New(fault.Usage, "ALTER ROLE "+quoteIdent(f.user)+" CREATEDB", "role %q may not create databases", f.user)
+	}
+	found, err := queryValue(ctx, p.admin, "select 1 from pg_catalog.pg_database where datname = $1", p.final)
+	if err != nil {
+		return err
+	}
+	if found != "" {
+		return fault.Wrap(ErrNotEmpty, fault.Usage, "name a new database, or leave --create away to restore into it if it is empty", "database %q exists", p.final)
+	}
+	_, err = p.leftover(ctx)
+	return err
+}
+
+// leftover reports whether an earlier restore left its database, and refuses one that only has the name.
+func (p *place) leftover(ctx context.Context) (bool, error) {
+	rows, err := queryRows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", p.name)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	if strings.HasPrefix(rows[0][0], unfinishedComment) {
+		return true, nil
+	}
+	// A restore that died between making and marking it left it empty.
+	conn, err := p.conn.open(ctx, p.name)
+	if err != nil {
+		return false, err
+	}
+	defer closeNow(conn)
+	found, err := contents(ctx, conn)
+	if err == nil && len(found) > 0 {
+		err = fault.New(fault.Usage, "drop or rename it", "database %q has the name of an unfinished restore and not its mark", p.name)
+	}
+	return err == nil, err
+}
+
+// make drops what an earlier restore left and makes the database under its unfinished name.
+func (p *place) make(ctx context.Context, archive string, m *basesnapshot.Manifest, f serverFacts) error {
+	left, err := p.leftover(ctx)
+	if err != nil {
+		return err
+	}
+	if left {
+		if err := exec(ctx, p.admin, "DROP DATABASE "+quoteIdent(p.name)); err != nil {
+			return fault.Wrap(err, fault.Failed, "end the sessions that use it", "drop the unfinished database %q", p.name)
+		}
+	}
+	if err := exec(ctx, p.admin, createDatabaseSQL(p.name, m.Database, f.version)); err != nil {
+		return fault.Wrap(err, fault.Usage, "make the database by hand with a locale that this server has, and restore without --create", "create database %q", p.name)
+	}
+	return exec(ctx, p.admin, "COMMENT ON DATABASE "+quoteIdent(p.name)+" IS "+quoteLiteral(unfinishedComment+archive))
+}
+
+func createDatabaseSQL(name string, d basesnapshot.Database, version int) string {
+	sql := "CREATE DATABASE " + quoteIdent(name) + " TEMPLATE template0 ENCODING " + quoteLiteral(d.Encoding)
+	if d.Collate != "" {
+		sql += " LC_COLLATE " + quoteLiteral(d.Collate)
+	}
+	if d.CType != "" {
+		sql += " LC_CTYPE " + quoteLiteral(d.CType)
+	}
+	switch {
+	case version < 150000:
+	case d.LocaleProvider == "i":
+		sql += " LOCALE_PROVIDER icu ICU_LOCALE " + quoteLiteral(d.Locale)
+		if d.ICURules != "" {
+			sql += " ICU_RULES " + quoteLiteral(d.ICURules)
+		}
+	case d.LocaleProvider == "b":
+		sql += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quoteLiteral(d.Locale)
+	default:
+		sql += " LOCALE_PROVIDER libc"
+	}
+	return sql
+}
+
+// finish gives the database its final name and takes the mark away. Between the two it is complete.
+func (p *place) finish(ctx context.Context, d basesnapshot.Database) error {
+	if !p.create {
+		if err := exec(ctx, p.admin, "DROP SCHEMA "+unfinishedSchema+" CASCADE"); err != nil {
+			return fault.Wrap(err, fault.Failed, "", "take the mark of an unfinished restore away")
+		}
+		return nil
+	}
+	comment := "NULL"
+	if d.Comment != "" {
+		comment = quoteLiteral(d.Comment)
+	}
+	// In one transaction: the rename and the new comment come together.
+	sql := "BEGIN; ALTER DATABASE " + quoteIdent(p.name) + " RENAME TO " + quoteIdent(p.final) +
+		"; COMMENT ON DATABASE " + quoteIdent(p.final) + " IS " + comment + "; COMMIT"
+	if err := exec(ctx, p.admin, sql); err != nil {
+		return fault.Wrap(err, fault.Failed, "rename it by hand once nothing is in the way: ALTER DATABASE "+quoteIdent(p.name)+" RENAME TO "+quoteIdent(p.final),
+			"the database is complete, but could not be given its name")
+	}
+	p.name = p.final
+	return nil
+}
