@@ -133,13 +133,27 @@ func (r *runner) preflight(ctx context.Context, conn *pgx.Conn) error {
 		more = fmt.Sprintf(" (and %d more: archiver check lists them)", len(fatal)-1)
 	}
 	f := fatal[0]
-	return fault.New(findingCode(f), f.Fix, "%s: %s%s", f.Object, f.Problem, more)
+	return fault.New(findingCode(f), findingHint(f), "%s: %s%s", f.Object, f.Problem, more)
+}
+
+// findingHint is a finding's cure, or, for one that no statement cures, what to do.
+func findingHint(f walstream.Finding) string {
+	switch {
+	case f.Fix != "":
+		return f.Fix
+	case findingCode(f) == fault.Conflict:
+		return "stop that reader, or name another slot with --slot"
+	}
+	return "archiver check says what an archive needs of its source"
 }
 
 // create makes the archive. Its identity names the slot before the slot is made: after a crash in between,
 // the next run knows the slot as its own.
 func (r *runner) create(ctx context.Context, facts sourceFacts, slot *walstream.SlotState) error {
 	if slot != nil && !r.cfg.NewArchive {
+		if _, err := catalog.Open(ctx, r.cfg.Store); !errors.Is(err, catalog.ErrNoArchive) {
+			return r.begunElsewhere() // between our two looks, at the store and at the slots
+		}
 		return fault.New(fault.Gap, "if nothing else uses the slot, run with --new-archive to start an archive from it, or drop it with archiver detach; or point --archive at the archive it belongs to",
 			"slot %q exists already but the archive at %s is empty", r.cfg.Slot, r.cfg.Store)
 	}
@@ -147,11 +161,20 @@ func (r *runner) create(ctx context.Context, facts sourceFacts, slot *walstream.
 	r.catalog, err = catalog.Create(ctx, r.cfg.Store, catalog.Identity{
 		ID: uuid.NewString(), Made: time.Now().UTC(), SystemID: facts.systemID, Database: facts.database, Slot: r.cfg.Slot,
 	})
+	if errors.Is(err, catalog.ErrArchiveExists) {
+		return r.begunElsewhere()
+	}
 	if err != nil {
 		return err
 	}
 	r.log.Info("archive made", "archive", r.cfg.Store.String(), "id", r.catalog.View().Identity().ID)
 	return nil
+}
+
+// begunElsewhere is the error of the slower of two archivers that began one archive together.
+func (r *runner) begunElsewhere() error {
+	return fault.New(fault.Conflict, "one archiver for an archive is enough: let that one run",
+		"another archiver has just begun the archive at %s", r.cfg.Store)
 }
 
 // firstHistory begins history 1.
@@ -265,7 +288,7 @@ func (r *runner) appendHistory(ctx context.Context, conn *pgx.Conn, facts source
 	}
 	_, err = r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
 		if newest, _ := v.Newest(); newest.Number != parent {
-			return catalog.Entry{}, fault.New(fault.Conflict, "", "another archiver began history %d", newest.Number)
+			return catalog.Entry{}, fault.New(fault.Conflict, "one archiver for an archive is enough: let that one run", "another archiver began history %d", newest.Number)
 		}
 		return catalog.Entry{Kind: catalog.KindHistory, History: parent + 1, From: from, To: from, Begins: &catalog.History{
 			SystemID: facts.systemID, Timeline: timeline, ServerVersion: facts.version, Database: facts.database, Encoding: facts.encoding,
