@@ -30,7 +30,7 @@ var layers = []struct {
 	{"pitr", []string{"pitr/", "catalog", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
 	{"internal/verify", []string{"catalog", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
 	{"internal/config", []string{"internal/fault"}},
-	{"internal/cli", []string{"internal/config", "internal/fault"}},
+	{"internal/cli", []string{"internal/config", "objectstore", "segment", "internal/fault"}},
 	{"internal/pipeline", []string{"catalog", "walstream", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
 }
 

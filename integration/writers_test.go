@@ -111,6 +111,9 @@ func TestFrozenArchiverIsFenced(t *testing.T) {
 		return source.MustQuery(t, "shop", "SELECT count(*) FROM pg_replication_slots WHERE active") == "0"
 	}, 30*time.Second, 50*time.Millisecond)
 	next := archive.StartRun(t, "--segment-max-age", "1s")
+	next.WaitFor(t, "streaming", time.Minute, func() bool {
+		return source.MustQuery(t, "shop", "SELECT count(*) FROM pg_replication_slots WHERE active") == "1"
+	})
 	archive.Mark(t, "after takeover")
 	frozen.Signal(t, syscall.SIGCONT)
 	requireRefusal(t, frozen.Wait(t, time.Minute), codeConflict)
