@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"strings"
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
@@ -60,10 +59,10 @@ func Check(ctx context.Context, cfg Config) ([]Finding, error) {
 
 // findingCode is the exit code of run when a finding keeps it from starting.
 func findingCode(f walstream.Finding) fault.Code {
-	switch {
-	case strings.HasPrefix(f.ID, "slot_lost"), strings.HasPrefix(f.ID, "slot_missing"):
+	switch f.ID {
+	case "slot_lost":
 		return fault.Gap
-	case strings.HasPrefix(f.ID, "slot_active"):
+	case "slot_active":
 		return fault.Conflict
 	}
 	return fault.Usage

@@ -119,6 +119,9 @@ func (r *runner) preflight(ctx context.Context, conn *pgx.Conn) error {
 	}
 	var fatal []walstream.Finding
 	for _, f := range findings {
+		if f.ID == "slot_lost" && r.cfg.AcceptGap {
+			continue // it will be recorded and replaced
+		}
 		if f.Fatal {
 			fatal = append(fatal, f)
 			continue
