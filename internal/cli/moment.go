@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"tidemark/segment"
@@ -21,4 +23,15 @@ func Moment(t segment.Timestamp) string {
 		layout = "2006-01-02 15:04:05 MST"
 	}
 	return t.String() + " (" + local.Format(layout) + ")"
+}
+
+// Ago prints a span of time roughly, as people say it: 4s, 12m, 3h5m, 17 days. A span below zero is 0s.
+func Ago(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < 2*time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }

@@ -98,6 +98,7 @@ func (p Program) parser(r *resolver) (*kong.Kong, error) {
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{{Key: "target", Title: "Target, at most one:"}}),
 		kong.Resolvers(r),
 	)
 }

@@ -41,3 +41,12 @@ func TestMomentNamesBothClocks(t *testing.T) {
 	require.Equal(t, "2026-03-01T22:30:00.000000Z (23:30:00 CET)", Moment(at-3600e6))
 	require.Equal(t, "-", Moment(0))
 }
+
+func TestAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0s", 4100 * time.Millisecond: "4s", 119 * time.Second: "1m59s", 12 * time.Minute: "12m",
+		3*time.Hour + 5*time.Minute: "3h5m", 17*24*time.Hour + time.Hour: "17 days",
+	} {
+		require.Equal(t, want, Ago(d), d)
+	}
+}

@@ -108,6 +108,7 @@ func keysOf(r *Report) (keys []string) {
 func TestDamageIsLocated(t *testing.T) {
 	dir, store := sample(t)
 	key := segmentKeys(t, store)[2] // a part in the middle of the second segment
+	require.Contains(t, key, ".0001")
 	path := filepath.Join(dir, key)
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -214,7 +214,7 @@ func (a *Archive) entry(s segment.Summary, parts []segment.Part, from segment.LS
 func (a *Archive) Sample() {
 	a.tb.Helper()
 	a.Segment(3, 0, "before-release")
-	a.Segment(60, 4096, "")
+	a.Segment(60, 512, "")
 	a.Watermark()
 	a.Segment(2, 0, "")
 	a.Gap("the slot was lost")

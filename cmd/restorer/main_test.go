@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/cli"
+	"tidemark/internal/verify/testarchive"
+	"tidemark/objectstore"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"restorer": main}) }
+
+// TestScripts runs the program on an archive that was made without a database: testarchive.Sample.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TZ", "UTC")
+			e.Setenv("TIDEMARK_ARCHIVE", filepath.Join(e.WorkDir, "archive"))
+			store, err := objectstore.Open(context.Background(), filepath.Join(e.WorkDir, "archive"))
+			if err != nil {
+				return err
+			}
+			testarchive.New(e.T().(testarchive.TB), store).Sample()
+			return nil
+		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "flip": flip},
+		RequireExplicitExec: true,
+	})
+}
+
+// exits runs a command and checks its exit code: exits 2 restorer list.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		code = fmt.Sprint(exit.ExitCode())
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s (%v)", code, args[0], err)
+	}
+}
+
+// flip flips a bit in the middle of a file.
+func flip(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	ts.Check(os.Remove(path))
+	ts.Check(os.WriteFile(path, data, 0o600))
+}
+
+// TestOneFileServesBothBinaries: every setting is known to the other binary, too.
+func TestOneFileServesBothBinaries(t *testing.T) {
+	require.Empty(t, cli.Unlisted(&grammar{}))
+}
