@@ -76,7 +76,13 @@ func (l *Log) resolve(ctx context.Context, build func(*View) (Entry, error)) (En
 		return Entry{}, false, nil // it is another entry: the build for the newest view decides
 	}
 	e.complete(u.view, u.entry.At)
-	fillMaxima(&e, &u.entry)
+	if e.check() != nil || e.Kind != found.Kind {
+		return Entry{}, false, nil
+	}
+	e.setRunningMax(found.runningMax())
+	if e.Kind == KindSnapshot {
+		e.Snapshot.RunningMax = found.Snapshot.RunningMax
+	}
 	return found, saysTheSame(e, found), nil
 }
 
@@ -130,12 +136,11 @@ func (l *Log) lost(ctx context.Context, e Entry, object []byte) (Entry, bool, er
 // land adds our own line to the log.
 func (l *Log) land(line []byte) error {
 	l.unsure = nil
-	n := len(l.due)
 	if err := l.advance([][]byte{line}); err != nil {
 		return err
 	}
-	for i := n; i < len(l.due); i++ {
-		l.due[i].own = true
+	if n := len(l.due); n > 0 && l.due[n-1].seq == l.state.Seq {
+		l.due[n-1].own = true
 	}
 	return nil
 }
@@ -148,19 +153,26 @@ func (l *Log) carry(seq uint64) [][]byte {
 // prepare completes an entry and tests it.
 func (l *Log) prepare(ctx context.Context, v *View, e Entry) ([]byte, Entry, error) {
 	e.complete(v, l.clock())
+	if err := e.check(); err != nil {
+		return nil, e, refusal(&e, err)
+	}
 	if err := l.fillRunningMax(ctx, v, &e); err != nil {
 		return nil, e, err
 	}
 	if err := l.state.admit(&e); errors.Is(err, errVoid) {
 		return nil, e, l.state.takenOver()
 	} else if err != nil {
-		return nil, e, fault.Wrap(err, fault.Failed, "", "can't append a %s entry to the catalog", e.Kind)
+		return nil, e, refusal(&e, err)
 	}
 	line, e, err := encodeEntry(e)
 	if err != nil {
-		return nil, e, fault.Wrap(err, fault.Failed, "", "can't append a %s entry to the catalog", e.Kind)
+		return nil, e, refusal(&e, err)
 	}
 	return line, e, nil
+}
+
+func refusal(e *Entry, err error) error {
+	return fault.Wrap(err, fault.Failed, "", "can't append a %s entry to the catalog", e.Kind)
 }
 
 // complete fills what follows from the view. Payloads are copied: build may hand out its own.
@@ -193,9 +205,6 @@ func (l *Log) fillRunningMax(ctx context.Context, v *View, e *Entry) error {
 	if h == nil {
 		return nil // the rules will refuse it
 	}
-	if own, all := e.payloads(); own != 1 || all != 1 {
-		return nil // likewise
-	}
 	if e.Stream() {
 		e.setRunningMax(max(h.RunningMax, e.maxCommitTime()))
 	}
@@ -207,20 +216,6 @@ func (l *Log) fillRunningMax(ctx context.Context, v *View, e *Entry) error {
 		e.Snapshot.RunningMax = max(e.Snapshot.RunningMax, t)
 	}
 	return nil
-}
-
-// fillMaxima takes the running maxima over from an entry that was completed before.
-func fillMaxima(e, from *Entry) {
-	if e.Kind != from.Kind {
-		return
-	}
-	if own, _ := e.payloads(); own != 1 {
-		return
-	}
-	e.setRunningMax(from.runningMax())
-	if e.Kind == KindSnapshot {
-		e.Snapshot.RunningMax = from.Snapshot.RunningMax
-	}
 }
 
 // saysTheSame compares all but the time of appending, which differs between two tries.

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -103,9 +102,27 @@ func checkMagic(key string, got []byte, name string) error {
 }
 
 // seal makes a book or root of its text.
-func seal(name string, text []byte) []byte {
-	return appendSum(packer().EncodeAll(text, magicOf(name)))
+func seal(name string, text []byte) ([]byte, error) {
+	if len(text) > maxRaw {
+		return nil, fmt.Errorf("a %s object of %d bytes is too long", name, len(text))
+	}
+	data := magicOf(name)
+	data, err := deflate(data, text)
+	return appendSum(data), err
 }
+
+// deflate appends one frame that inflate will take.
+func deflate(data, text []byte) ([]byte, error) {
+	before := len(data)
+	data = packer().EncodeAll(text, data)
+	if uint64(len(text)) > rawLimit(len(data)-before) {
+		return data[:before], errors.New("text so uniform would look like an attack when it is read")
+	}
+	return data, nil
+}
+
+// rawLimit is how much a frame of n bytes may hold.
+func rawLimit(n int) uint64 { return minRawLimit + maxRatio*uint64(n) }
 
 // unseal returns the text of a book or root.
 func unseal(key, name string, data []byte) ([]byte, error) {
@@ -147,7 +164,7 @@ func inflate(frame []byte, limit uint64) ([]byte, error) {
 	if err := h.Decode(frame); err != nil {
 		return nil, fmt.Errorf("its zstd frame: %w", err)
 	}
-	limit = min(limit, minRawLimit+maxRatio*uint64(len(frame)))
+	limit = min(limit, rawLimit(len(frame)))
 	if h.Skippable || !h.HasFCS || h.FrameContentSize > limit {
 		return nil, errors.New("its zstd frame does not state a sane size")
 	}
@@ -193,14 +210,7 @@ func splitLines(text []byte) ([][]byte, error) {
 
 // readAll reads a whole object.
 func readAll(ctx context.Context, store objectstore.Store, key string) ([]byte, error) {
-	body, err := store.Get(ctx, key, 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(body)
-	if cerr := body.Close(); err == nil {
-		err = cerr
-	}
+	data, err := objectstore.GetAll(ctx, store, key)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", key, err)
 	}

@@ -22,8 +22,9 @@ func (r Range) touches(history uint32, from, to segment.LSN) bool {
 // left out. Books and chapters that hold nothing of r are not read; what is read is checked against
 // the chain before anything of it is yielded. An error ends it; damage is a fault naming the object.
 func (v *View) Entries(ctx context.Context, r Range) iter.Seq2[Entry, error] {
-	return v.scan(ctx, func(s *summary) bool { return s.overlaps(r) }, func(e *Entry) bool {
-		return e.Stream() && r.touches(e.History, e.From, e.To)
+	return v.scan(ctx, func(s *summary) bool { return s.overlaps(r) }, func(g glance) bool {
+		e, ok := g.stream()
+		return ok && r.touches(e.History, e.From, e.To)
 	})
 }
 
@@ -32,13 +33,14 @@ func (v *View) Entries(ctx context.Context, r Range) iter.Seq2[Entry, error] {
 // SnapshotsForTime(history, t). For an exclusive target ask with a microsecond less.
 func (v *View) FindTime(ctx context.Context, history uint32, t segment.Timestamp) (e Entry, ok bool, err error) {
 	h, _ := v.History(history)
-	later := func(to segment.LSN, runningMax segment.Timestamp) bool { return to > h.Pruned && runningMax > t }
-	skip := func(s *summary) bool {
-		return slices.ContainsFunc(s.Ranges, func(p reach) bool { return p.History == history && later(p.To, p.RunningMax) })
+	runs := func(s *summary) bool {
+		return slices.ContainsFunc(s.Ranges, func(p reach) bool { return p.History == history && p.To > h.Pruned && p.RunningMax > t })
 	}
-	for e, err := range v.scan(ctx, skip, func(e *Entry) bool {
-		return e.Kind == KindSegment && e.History == history && later(e.To, e.Segment.RunningMax) && e.Segment.MaxCommitTime > t
-	}) {
+	later := func(g glance) bool {
+		e, ok := g.stream()
+		return ok && e.History == history && e.To > h.Pruned && g.kind() == KindSegment && !g.time("max_commit_time").IsZero() && g.time("max_commit_time") > t
+	}
+	for e, err := range v.scan(ctx, runs, later) {
 		return e, err == nil, err
 	}
 	return e, false, nil
@@ -47,8 +49,9 @@ func (v *View) FindTime(ctx context.Context, history uint32, t segment.Timestamp
 // FindXID yields the segment entries of all histories that may hold a transaction, oldest first; the
 // segments' indexes tell.
 func (v *View) FindXID(ctx context.Context, xid uint32) iter.Seq2[Entry, error] {
-	return v.scan(ctx, func(s *summary) bool { return s.MinXID <= xid && xid <= s.MaxXID }, func(e *Entry) bool {
-		return e.Kind == KindSegment && e.Segment.MinXID <= xid && xid <= e.Segment.MaxXID && !v.pruned(e)
+	return v.scan(ctx, func(s *summary) bool { return s.MinXID <= xid && xid <= s.MaxXID }, func(g glance) bool {
+		e, ok := g.stream()
+		return ok && g.kind() == KindSegment && g.number("min_xid") <= xid && xid <= g.number("max_xid") && !v.pruned(e)
 	})
 }
 
@@ -62,7 +65,7 @@ func (v *View) FindLSN(ctx context.Context, history uint32, lsn segment.LSN) (e 
 
 // All yields every entry of the catalog in order, void ones too. It reads every book.
 func (v *View) All(ctx context.Context) iter.Seq2[Entry, error] {
-	all := func(*Entry) bool { return true }
+	all := func(glance) bool { return true }
 	return v.walk(ctx, func(*summary) bool { return true }, all, true)
 }
 
@@ -72,7 +75,8 @@ func (v *View) Entry(ctx context.Context, seq uint64) (e Entry, ok bool, err err
 		return v.head, seq > 0, nil
 	}
 	holds := func(s *summary) bool { return s.First <= seq && seq <= s.Last }
-	for e, err := range v.walk(ctx, holds, func(e *Entry) bool { return e.Seq == seq }, true) {
+	is := func(g glance) bool { n, _, _ := linkOf(g); return n == seq }
+	for e, err := range v.walk(ctx, holds, is, true) {
 		return e, err == nil, err
 	}
 	return e, false, nil
@@ -93,7 +97,10 @@ func (v *View) Sums(ctx context.Context, r Range) (Counts, error) {
 		}
 		return !whole
 	}
-	for e, err := range v.scan(ctx, partly, func(e *Entry) bool { return e.Kind == KindSegment && r.touches(e.History, e.From, e.To) }) {
+	for e, err := range v.scan(ctx, partly, func(g glance) bool {
+		e, ok := g.stream()
+		return ok && g.kind() == KindSegment && r.touches(e.History, e.From, e.To)
+	}) {
 		if err != nil {
 			return sums, err
 		}
@@ -102,9 +109,9 @@ func (v *View) Sums(ctx context.Context, r Range) (Counts, error) {
 	return sums, nil
 }
 
-func (v *View) pruned(e *Entry) bool {
-	h := v.st.history(e.History)
-	return h == nil || e.To <= h.Pruned
+func (v *View) pruned(r reach) bool {
+	h := v.st.history(r.History)
+	return h == nil || r.To <= h.Pruned
 }
 
 // runningMaxAt returns the greatest commit time of the stream entries that begin before lsn.
@@ -120,12 +127,12 @@ func (v *View) runningMaxAt(ctx context.Context, history uint32, lsn segment.LSN
 	return e.runningMax(), err
 }
 
-func (v *View) scan(ctx context.Context, runs func(*summary) bool, entries func(*Entry) bool) iter.Seq2[Entry, error] {
+func (v *View) scan(ctx context.Context, runs func(*summary) bool, entries func(glance) bool) iter.Seq2[Entry, error] {
 	return v.walk(ctx, runs, entries, false)
 }
 
 // walk yields the entries wanted of the runs wanted, in order.
-func (v *View) walk(ctx context.Context, runs func(*summary) bool, entries func(*Entry) bool, void bool) iter.Seq2[Entry, error] {
+func (v *View) walk(ctx context.Context, runs func(*summary) bool, entries func(glance) bool, void bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		before := ""
 		for s := range v.st.runs {
@@ -162,14 +169,19 @@ func (v *View) linesOf(ctx context.Context, s *summary, before string) ([][]byte
 	return v.lib.run(ctx, s, before)
 }
 
-func yieldLines(lines [][]byte, s *summary, want func(*Entry) bool, void bool, yield func(Entry, error) bool) bool {
+// yieldLines decodes and yields the lines wanted of a run.
+func yieldLines(lines [][]byte, s *summary, want func(glance) bool, void bool, yield func(Entry, error) bool) bool {
 	for i, line := range lines {
+		seq := s.First + uint64(i)
+		if !want(line) || (!void && slices.Contains(s.Void, seq)) {
+			continue
+		}
 		e, err := decodeEntry(line)
 		if err != nil {
-			yield(Entry{}, asFault(lineError(logKey(s.First+uint64(i)), err)))
+			yield(Entry{}, asFault(lineError(logKey(seq), err)))
 			return false
 		}
-		if (void || !slices.Contains(s.Void, e.Seq)) && want(&e) && !yield(e, nil) {
+		if !yield(e, nil) {
 			return false
 		}
 	}

@@ -17,10 +17,9 @@ type Log struct {
 	clock func() time.Time
 	warn  func(error)
 
-	lock  chan struct{} // taken while the log moves; a channel, so that waiting can be cancelled
-	view  atomic.Pointer[View]
-	state *state // through the head
-	leaf  *leaf  // the open chapter
+	lock chan struct{} // taken while the log moves; a channel, so that waiting can be cancelled
+	view atomic.Pointer[View]
+	fold
 
 	due    []dueRoot // ascending
 	unsure *unsure
@@ -39,8 +38,7 @@ func WithRootFailure(f func(error)) Option { return func(l *Log) { l.warn = f } 
 
 func newLog(store objectstore.Store, id Identity, opts []Option) *Log {
 	l := &Log{lib: &library{store: store, archive: id.ID}, id: id, clock: time.Now, warn: func(error) {},
-		lock: make(chan struct{}, 1), state: newState()}
-	l.leaf = &leaf{base: newState()}
+		lock: make(chan struct{}, 1), fold: newFold(id.ID)}
 	for _, o := range opts {
 		o(l)
 	}
@@ -86,7 +84,7 @@ func (l *Log) loadRoot(ctx context.Context) error {
 		return err
 	}
 	l.lib.bound.Store(seq / bookSize)
-	l.state, l.leaf = read.base.clone(), &leaf{base: read.base, prior: read.prior}
+	l.fold = fold{archive: l.id.ID, state: read.base.clone(), leaf: &leaf{base: read.base, prior: read.prior}}
 	head, err := decodeHead(read)
 	if err != nil {
 		return derivedDamage(key, "its first line: %v", err)
@@ -178,48 +176,34 @@ func (l *Log) catchUp(ctx context.Context) error {
 
 // advance adds lines that come next and shows them. After an error the log stands where it stood.
 func (l *Log) advance(lines [][]byte) error {
-	state, open, due := l.state, l.leaf, l.due
-	l.state = state.clone()
-	l.leaf = &leaf{base: open.base, prior: open.prior, lines: open.lines[:len(open.lines):len(open.lines)]}
+	before, due := l.fold, l.due
+	l.fold = before.fork()
 	head, err := l.absorb(l.view.Load().head, lines)
 	if err != nil {
-		l.state, l.leaf, l.due = state, open, due
+		l.fold, l.due = before, due
 		return err
 	}
 	l.publish(head)
 	return nil
 }
 
-// absorb applies lines to the private state and returns the new head.
+// absorb adds lines to the fold, notes the roots that they call for, and returns the new head.
 func (l *Log) absorb(head Entry, lines [][]byte) (Entry, error) {
 	for _, line := range lines {
-		key := logKey(l.state.Seq + 1)
-		e, err := decodeEntry(line)
+		e, chapter, err := l.add(line)
 		if err != nil {
-			return head, lineError(key, err)
+			return head, err
 		}
-		if err := l.state.apply(&e, l.id.ID, hashOf(line)); err != nil {
-			return head, damaged(key, "%v", err)
+		if chapter != nil {
+			l.lib.keep(l.state.Hash, chapter)
 		}
-		l.push(&e, line)
+		if rootDue(&e) {
+			l.due = append(l.due[:len(l.due):len(l.due)], dueRoot{seq: e.Seq, leaf: l.leaf})
+			l.due = l.due[max(0, len(l.due)-maxDue):]
+		}
 		head = e
 	}
 	return head, nil
-}
-
-// push adds an applied line to the leaf, and begins the next leaf at a chapter's end.
-func (l *Log) push(e *Entry, line []byte) {
-	l.leaf.lines = append(l.leaf.lines, line)
-	if e.Seq%chapterSize == 0 {
-		l.lib.keep(l.state.Hash, l.leaf.lines)
-		l.leaf = &leaf{base: l.state.clone(), prior: line}
-	}
-	if rootDue(e) {
-		l.due = append(l.due[:len(l.due):len(l.due)], dueRoot{seq: e.Seq, leaf: l.leaf})
-		if len(l.due) > maxDue {
-			l.due = l.due[len(l.due)-maxDue:]
-		}
-	}
 }
 
 // publish shows the private state. The state is not to be changed after it: changes begin with a clone.

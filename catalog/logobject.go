@@ -15,7 +15,7 @@ func encodeLogObject(line []byte, carried [][]byte) []byte {
 	}
 	data := append(bytes.Clone(line), '\n')
 	if first < len(carried) {
-		data = packer().EncodeAll(joinLines(carried[first:]), data)
+		data, _ = deflate(data, joinLines(carried[first:])) // without the frame a reader has to get more objects, no more
 	}
 	return appendSum(append(data, magicOf(magicLog)...))
 }

@@ -19,6 +19,42 @@ func (l *leaf) through(seq uint64) *leaf {
 	return &leaf{base: l.base, prior: l.prior, lines: l.lines[:seq-l.base.Seq]}
 }
 
+// fold is the log as far as it was read: the state through the head, and the open chapter.
+type fold struct {
+	archive string
+	state   *state
+	leaf    *leaf
+}
+
+func newFold(archive string) fold {
+	return fold{archive: archive, state: newState(), leaf: &leaf{base: newState()}}
+}
+
+// fork returns a fold that can go on without the original showing it.
+func (f *fold) fork() fold {
+	l := f.leaf
+	return fold{archive: f.archive, state: f.state.clone(),
+		leaf: &leaf{base: l.base, prior: l.prior, lines: l.lines[:len(l.lines):len(l.lines)]}}
+}
+
+// add applies the line that comes next. At a chapter's end it begins the next leaf and returns the
+// chapter's lines. After an error the fold is as it was.
+func (f *fold) add(line []byte) (e Entry, chapter [][]byte, err error) {
+	key := logKey(f.state.Seq + 1)
+	if e, err = decodeEntry(line); err != nil {
+		return e, nil, lineError(key, err)
+	}
+	if err := f.state.apply(&e, f.archive, hashOf(line)); err != nil {
+		return e, nil, damaged(key, "%v", err)
+	}
+	f.leaf.lines = append(f.leaf.lines, line)
+	if e.Seq%chapterSize == 0 {
+		chapter = f.leaf.lines
+		f.leaf = &leaf{base: f.state.clone(), prior: line}
+	}
+	return e, chapter, nil
+}
+
 // rootHeader is the first line of a root.
 type rootHeader struct {
 	Version int    `json:"v"`

@@ -100,8 +100,11 @@ func (lib *library) chapter(ctx context.Context, first uint64, s *summary) ([][]
 
 // putDerived creates a book or root. One that exists is right if it says the same.
 func putDerived(ctx context.Context, store objectstore.Store, key, magic string, text []byte) error {
-	data := seal(magic, text)
-	err := store.Put(ctx, key, data)
+	data, err := seal(magic, text)
+	if err != nil {
+		return err
+	}
+	err = store.Put(ctx, key, data)
 	if !errors.Is(err, objectstore.ErrExists) {
 		return err
 	}

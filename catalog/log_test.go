@@ -1,0 +1,210 @@
+package catalog
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/fault"
+	"tidemark/objectstore"
+	"tidemark/objectstore/faulty"
+)
+
+func TestCreateAndOpen(t *testing.T) {
+	store := objectstore.NewMem()
+	_, err := Open(t.Context(), store)
+	require.ErrorIs(t, err, ErrNoArchive)
+	require.Equal(t, fault.Usage, fault.CodeOf(err))
+
+	l := create(t, store)
+	require.Equal(t, testID, l.View().Identity().ID)
+	require.Zero(t, l.View().Head().Seq)
+	require.Empty(t, l.View().Windows())
+	require.Equal(t, "tidemark_shop", open(t, store).View().Identity().Slot)
+
+	_, err = Create(t.Context(), store, testIdentity())
+	require.NoError(t, err, "the same identity: a lost answer")
+	other := testIdentity()
+	other.Slot = "other"
+	_, err = Create(t.Context(), store, other)
+	require.ErrorIs(t, err, ErrArchiveExists)
+
+	begun := put(t, l, claim())
+	require.EqualValues(t, 1, begun.Seq)
+	require.EqualValues(t, 1, begun.Epoch)
+	require.Empty(t, begun.Prev)
+	require.NoError(t, store.Delete(t.Context(), identityKey))
+	for _, err := range []error{second(Open(t.Context(), store)), second(Create(t.Context(), store, other))} {
+		require.Equal(t, fault.Damage, fault.CodeOf(err), "%v", err)
+		require.ErrorContains(t, err, "archive.json")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestCreateRefusesBadIdentity(t *testing.T) {
+	_, err := Create(t.Context(), objectstore.NewMem(), Identity{ID: "not a uuid"})
+	require.Equal(t, fault.Usage, fault.CodeOf(err))
+}
+
+func TestReopenedIsTheSame(t *testing.T) {
+	store := objectstore.NewMem()
+	l := begun(t, store)
+	for _, seq := range []uint64{5, 63, 64, 65, 200, 511, 512, 513, 1030} {
+		grow(t, l, seq)
+		if seq == 200 {
+			put(t, l, hold("incident"))
+			put(t, l, gap(1, 1, l.View().End(1), l.View().End(1)+0x100))
+		}
+		require.Equal(t, dumpAll(t, l.View()), dumpAll(t, open(t, store).View()), "at %d", seq)
+		require.NoError(t, l.Lag())
+	}
+	require.Empty(t, verified(t, store))
+}
+
+func TestRefreshIsCheap(t *testing.T) {
+	store := faulty.New(objectstore.NewMem())
+	l := begun(t, store)
+	grow(t, l, 100)
+	r := open(t, store)
+	_ = store.Requests()
+	require.NoError(t, r.Refresh(t.Context()))
+	require.Equal(t, map[string]int{"list": 1}, store.Requests())
+	grow(t, l, 101)
+	_ = store.Requests()
+	require.NoError(t, r.Refresh(t.Context()))
+	require.Equal(t, map[string]int{"list": 1, "get": 1}, store.Requests())
+	require.Equal(t, dumpAll(t, l.View()), dumpAll(t, r.View()))
+	grow(t, l, 1000)
+	require.NoError(t, r.Refresh(t.Context()))
+	require.Equal(t, dumpAll(t, l.View()), dumpAll(t, r.View()))
+}
+
+func TestViewsDoNotChange(t *testing.T) {
+	l := begun(t, objectstore.NewMem())
+	grow(t, l, 500)
+	v := l.View()
+	before := dumpAll(t, v)
+	grow(t, l, 600)
+	put(t, l, snapshotAt(1, l.View().End(1)+5, "s2", 7000))
+	put(t, l, Entry{Kind: KindPrune, History: 1, Prune: &Prune{Before: 0x2000, Snapshots: []string{"s2"}}})
+	require.Equal(t, before, dumpAll(t, v))
+}
+
+// TestWithoutRoots: the log alone says everything, and the next appender writes what is missing.
+func TestWithoutRoots(t *testing.T) {
+	store := objectstore.NewMem()
+	l := begun(t, store)
+	grow(t, l, 4200)
+	want := dumpAll(t, l.View())
+	for _, prefix := range []string{rootPrefix, bookPrefix} {
+		for info, err := range store.List(t.Context(), prefix, "") {
+			require.NoError(t, err)
+			require.NoError(t, store.Delete(t.Context(), info.Key))
+		}
+	}
+	r := open(t, store)
+	require.Equal(t, want, dumpAll(t, r.View()))
+	grow(t, r, 4201)
+	require.NoError(t, r.Lag())
+	require.Empty(t, verified(t, store), "all roots are back: there were fewer than %d", maxDue)
+}
+
+func TestMissingAndDamagedObjects(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		key  string
+		head uint64
+	}{
+		{"a hole in the tail", logKey(68), 70},
+		{"on the way of the tail's walk", logKey(66), 67},
+		{"damaged head", logKey(67), 67},
+		{"newest root", rootKey(64), 67},
+		{"identity", identityKey, 67},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := objectstore.NewMem()
+			grow(t, begun(t, store), c.head)
+			data, err := readAll(t.Context(), store, c.key)
+			require.NoError(t, err)
+			require.NoError(t, store.Delete(t.Context(), c.key))
+			if c.key != logKey(67) && c.key != rootKey(64) {
+				_, err = Open(t.Context(), store)
+				require.Equal(t, fault.Damage, fault.CodeOf(err), "missing: %v", err)
+				require.ErrorContains(t, err, c.key)
+			}
+			data[len(data)/2] ^= 4
+			require.NoError(t, store.Put(t.Context(), c.key, data))
+			found := verified(t, store)
+			require.NotEmpty(t, found)
+			require.Equal(t, c.key, found[0].Object)
+			if c.key != logKey(68) { // a flipped byte there is in nobody's way
+				_, err = Open(t.Context(), store)
+				require.Equal(t, fault.Damage, fault.CodeOf(err), "flipped: %v", err)
+				require.ErrorContains(t, err, c.key)
+				require.NotEmpty(t, fault.HintOf(err))
+			}
+		})
+	}
+}
+
+// TestForeignLines: a root and an object that are intact but tell another story are found out.
+func TestForeignLines(t *testing.T) {
+	mine, other := objectstore.NewMem(), objectstore.NewMem()
+	grow(t, begun(t, mine), 70)
+	l := create(t, other)
+	put(t, l, claim())
+	put(t, l, history(1, 0x2000))
+	put(t, l, snapshotAt(1, 0x2000, "s1", 0))
+	grow(t, l, 70)
+	for _, key := range []string{logKey(70), rootKey(64)} {
+		t.Run(key, func(t *testing.T) {
+			data, err := readAll(t.Context(), other, key)
+			require.NoError(t, err)
+			was, err := readAll(t.Context(), mine, key)
+			require.NoError(t, err)
+			replace(t, mine, key, data)
+			defer replace(t, mine, key, was)
+			_, err = Open(t.Context(), mine)
+			require.Equal(t, fault.Damage, fault.CodeOf(err), "%v", err)
+			require.Equal(t, key, verified(t, mine)[0].Object)
+		})
+	}
+}
+
+func replace(t testing.TB, store objectstore.Store, key string, data []byte) {
+	require.NoError(t, store.Delete(t.Context(), key))
+	require.NoError(t, store.Put(t.Context(), key, data))
+}
+
+// TestBooksAreVouchedFor: an intact book with other lines is refused, as is a missing one.
+func TestBooksAreVouchedFor(t *testing.T) {
+	store := objectstore.NewMem()
+	grow(t, begun(t, store), 4100)
+	key := bookKey(0)
+	lines, err := readBook(t.Context(), store, 0)
+	require.NoError(t, err)
+	lines[7], lines[8] = lines[8], lines[7]
+	for name, spoil := range map[string]func(){
+		"other lines": func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines))) },
+		"fewer lines": func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines[:9]))) },
+		"missing":     func() { require.NoError(t, store.Delete(t.Context(), key)) },
+	} {
+		spoil()
+		v := open(t, store).View()
+		var got error
+		for _, err := range v.Entries(t.Context(), Range{History: 1, From: 0x1000, To: 0x1100}) {
+			got = err
+		}
+		require.Equal(t, fault.Damage, fault.CodeOf(got), "%s: %v", name, got)
+		require.ErrorContains(t, got, key)
+		found := verified(t, store)
+		require.Len(t, found, 1)
+		require.Equal(t, key, found[0].Object)
+		require.True(t, found[0].Derived)
+		require.NoError(t, store.Put(t.Context(), fmt.Sprintf("spare-%s", name), nil))
+		_ = store.Delete(t.Context(), key)
+		require.NoError(t, store.Put(t.Context(), key, []byte("x")))
+	}
+}
