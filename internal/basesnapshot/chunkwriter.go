@@ -97,7 +97,7 @@ func (w *chunkWriter) appendBlock(ctx context.Context, raw []byte, inRow bool) e
 	w.raw += int64(len(raw))
 	w.rows += int64(rows)
 	w.inRow = inRow
-	if !inRow && len(w.object) >= turnSize {
+	if !inRow && (len(w.object) >= turnSize || len(w.chunk.Objects) > 0) {
 		return w.finish(ctx, false)
 	}
 	return nil

@@ -62,7 +62,7 @@ func DecodeManifest(name string, b []byte) (*Manifest, error) {
 	if version == 0 || binary.LittleEndian.Uint16(b[10:]) != 0 || raw == 0 || raw > maxManifestRaw || raw > uint64(len(frame))*maxManifestRatio {
 		return nil, damage(name, 8, "its header is impossible")
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(raw), zstd.WithDecodeAllCapLimit(true))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(raw, 16<<20)), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
