@@ -55,11 +55,18 @@ func (s *Stream) Receive(ctx context.Context, h Handler) error {
 		}
 		return errors.New("walstream: Receive is running already")
 	}
-	r := &receiver{
+	return s.receiver(h, bufferSize).run(ctx)
+}
+
+func (s *Stream) receiver(h Handler, size int) *receiver {
+	return &receiver{
 		s: s, h: h, dec: pgoutput.NewDecoder(h), log: s.log,
 		pace: newPacer(s.raw, s.conn, s.lowLatency),
-		buf:  make([]byte, bufferSize),
+		buf:  make([]byte, size),
 	}
+}
+
+func (r *receiver) run(ctx context.Context) error {
 	defer r.pace.idle()
 	for {
 		if err := r.frames(ctx); err != nil {
