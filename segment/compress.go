@@ -18,10 +18,12 @@ const (
 )
 
 // The coders are shared: EncodeAll and DecodeAll are stateless and safe for concurrent use, and their
-// tables are too large to be made per segment.
+// tables are too large to be made per segment. Entropy coding even without matches halves bytea columns,
+// whose text form is hexadecimal, and costs nothing measurable elsewhere.
 var (
 	sharedEncoder = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithWindowSize(512<<10), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
+		e, err := zstd.NewWriter(nil, zstd.WithWindowSize(512<<10), zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithAllLitEntropyCompression(true), zstd.WithEncoderCRC(false))
 		if err != nil {
 			panic("segment: zstd encoder options: " + err.Error())
 		}

@@ -98,6 +98,9 @@ func (d *indexDecoder) transaction(c *cursor) {
 
 // changes returns room for n changes, cut from larger pieces of memory.
 func (d *indexDecoder) changes(n int) []Change {
+	if n == 0 {
+		return nil
+	}
 	if n > len(d.slab) {
 		d.slab = make([]Change, max(n, min(4096, 2*len(d.Transactions))))
 	}
