@@ -55,6 +55,7 @@ func TestStoreOutageNeitherLosesNorHoldsUpThePrimary(t *testing.T) {
 
 			outage.mend(proxy, t)
 			require.NoError(t, source.Run())
+			waitStreaming(t, source, run)
 			archive.Mark(t, "all is back")
 			require.Zero(t, run.Stop(t).Code, run.Stderr())
 			require.Empty(t, archive.List(t).Gaps)

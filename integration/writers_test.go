@@ -111,9 +111,7 @@ func TestFrozenArchiverIsFenced(t *testing.T) {
 		return source.MustQuery(t, "shop", "SELECT count(*) FROM pg_replication_slots WHERE active") == "0"
 	}, 30*time.Second, 50*time.Millisecond)
 	next := archive.StartRun(t, "--segment-max-age", "1s")
-	next.WaitFor(t, "streaming", time.Minute, func() bool {
-		return source.MustQuery(t, "shop", "SELECT count(*) FROM pg_replication_slots WHERE active") == "1"
-	})
+	waitStreaming(t, source, next)
 	archive.Mark(t, "after takeover")
 	frozen.Signal(t, syscall.SIGCONT)
 	requireRefusal(t, frozen.Wait(t, time.Minute), codeConflict)
@@ -122,6 +120,15 @@ func TestFrozenArchiverIsFenced(t *testing.T) {
 	require.Zero(t, next.Stop(t).Code, next.Stderr())
 	archive.CatchUp(t)
 	requireSound(t, archive, source, dsn)
+}
+
+// waitStreaming waits until a running archiver reads its slot.
+func waitStreaming(t *testing.T, source *postgres.Server, run *harness.Process) {
+	t.Helper()
+	run.WaitFor(t, "stream", time.Minute, func() bool {
+		active, err := source.Query(context.Background(), "postgres", "SELECT count(*) FROM pg_replication_slots WHERE active")
+		return err == nil && active == "1"
+	})
 }
 
 // requireRefusal checks the shape of an error: its exit code, one line that says what failed, one hint.
