@@ -160,6 +160,9 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 	const firstNormalOID = 16384 // src/include/access/transam.h
 	def, named := a.types[c.TypeOID]
+	if def.Namespace == "" {
+		def.Namespace = "pg_catalog" // as the protocol shortens it
+	}
 	switch {
 	case c.TypeOID < firstNormalOID || tc.oid < firstNormalOID:
 		if c.TypeOID != tc.oid {
@@ -180,13 +183,20 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 	return e
 }
 
+// columnsQuery gives the columns with the names of their types, for a domain that of the type below it:
+// pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
-select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text, tn.nspname, t.typname
+select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
+       base.namespace, base.name
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-left join pg_catalog.pg_type t on t.oid = a.atttypid
-left join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+left join lateral (
+  with recursive base as (
+    select t.typtype, t.typbasetype, t.typname, t.typnamespace from pg_catalog.pg_type t where t.oid = a.atttypid
+    union all select t.typtype, t.typbasetype, t.typname, t.typnamespace from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
+  select b.typname as name, n.nspname as namespace from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
+) base on true
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum`
 
