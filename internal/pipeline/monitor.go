@@ -48,6 +48,7 @@ type monitor struct {
 	activity  *activity
 	sequences func() *sequenceSampler // of the current session, nil when there is none
 	stopping  func()                  // called when the server says that it shuts down
+	alive     func()                  // called when it answers
 	log       *slog.Logger
 
 	heartbeatAt time.Time
@@ -86,6 +87,7 @@ func (m *monitor) connected(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(conn)
+	m.alive()
 	for {
 		if err := m.once(ctx, conn); err != nil {
 			return err

@@ -46,6 +46,7 @@ type runner struct {
 	mu        sync.Mutex
 	sequences *sequenceSampler // of the current session
 	endNow    func(error)      // ends the current session
+	grace     *time.Timer      // runs while the primary says that it shuts down
 }
 
 func newRunner(cfg Config) (*runner, error) {
@@ -71,7 +72,7 @@ func (r *runner) run(ctx context.Context, stop <-chan struct{}) error {
 	background, endBackground := context.WithCancel(ctx)
 	group.Go(func() error {
 		m := &monitor{cfg: &r.cfg, metrics: r.metrics, activity: &r.activity, log: r.log, sequences: r.currentSequences,
-			stopping: func() { r.primaryStopping(background) }}
+			stopping: r.primaryStopping, alive: r.primaryAlive}
 		m.run(background)
 		return nil
 	})
@@ -79,6 +80,10 @@ func (r *runner) run(ctx context.Context, stop <-chan struct{}) error {
 	group.Go(func() error {
 		defer endBackground()
 		return r.stream(ctx, stop)
+	})
+	group.Go(func() error {
+		r.limitStop(background, stop)
+		return nil
 	})
 	return group.Wait()
 }
@@ -123,6 +128,9 @@ func (r *runner) stream(ctx context.Context, stop <-chan struct{}) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if r.stopped(stop) {
+			return err
 		}
 		if again, fatal := r.afterSession(ctx, err); fatal != nil {
 			return fatal
@@ -181,20 +189,48 @@ func (r *runner) afterSession(ctx context.Context, err error) (again bool, fatal
 // primaryStopping is told by the monitor that the source shuts down. The walsender waits until everything
 // is acknowledged; if the store does not take it within the grace, the session is ended, so that the
 // shutdown is not held up (rule 4).
-func (r *runner) primaryStopping(ctx context.Context) {
+func (r *runner) primaryStopping() {
 	r.mu.Lock()
-	end := r.endNow
-	r.mu.Unlock()
-	if end == nil {
+	defer r.mu.Unlock()
+	if r.grace == nil {
+		r.grace = time.AfterFunc(r.cfg.ShutdownGrace, func() { r.endSession(errPrimaryStopping) })
+	}
+}
+
+// primaryAlive is told by the monitor that the source answers.
+func (r *runner) primaryAlive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.grace != nil {
+		r.grace.Stop()
+		r.grace = nil
+	}
+}
+
+// closeTimeout bounds the good order of a stop: the last segment's upload, its entry, the last
+// acknowledgement. It lies below the 30 s that supervisors usually give a process.
+const closeTimeout = 25 * time.Second
+
+// limitStop ends the session closeTimeout after stop was closed, unless ctx ends first.
+func (r *runner) limitStop(ctx context.Context, stop <-chan struct{}) {
+	select {
+	case <-stop:
+	case <-ctx.Done():
 		return
 	}
-	go func() {
-		select {
-		case <-time.After(r.cfg.ShutdownGrace):
-			end(errPrimaryStopping)
-		case <-ctx.Done():
-		}
-	}()
+	select {
+	case <-time.After(closeTimeout):
+		r.endSession(fault.New(fault.Unreachable, "what was not archived was not acknowledged and comes again", "the store did not take the last segment within %s", closeTimeout))
+	case <-ctx.Done():
+	}
+}
+
+func (r *runner) endSession(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.endNow != nil {
+		r.endNow(cause)
+	}
 }
 
 // enter makes a session the current one and returns its context and how to leave it.

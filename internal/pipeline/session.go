@@ -13,9 +13,6 @@ import (
 	"tidemark/walstream"
 )
 
-// closeTimeout bounds the good order of an ending session: uploads, entries, the last acknowledgement.
-const closeTimeout = 60 * time.Second
-
 // session is one START of replication: it compares server and archive, claims an epoch, and streams until
 // something ends it. It returns nil when the end was asked for and everything received is archived and
 // acknowledged.
@@ -167,7 +164,7 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 		}
 		return err
 	}
-	return r.finish(ctx, cancel, published, stream, start)
+	return r.finish(ctx, published, stream, start)
 }
 
 // firstCause prefers what ended a context to the error that its end caused.
@@ -179,11 +176,7 @@ func firstCause(cause, err error) error {
 }
 
 // finish waits until everything is archived, then ends the epoch in good order.
-func (r *runner) finish(ctx context.Context, cancel context.CancelCauseFunc, published <-chan error, stream *walstream.Stream, start sessionStart) error {
-	timer := time.AfterFunc(closeTimeout, func() {
-		cancel(fault.New(fault.Unreachable, "what was not archived was not acknowledged and comes again", "the store did not take the last segment within %s", closeTimeout))
-	})
-	defer timer.Stop()
+func (r *runner) finish(ctx context.Context, published <-chan error, stream *walstream.Stream, start sessionStart) error {
 	if err := <-published; err != nil {
 		return firstCause(context.Cause(ctx), err)
 	}
