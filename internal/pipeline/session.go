@@ -156,29 +156,24 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 
 	err := stream.Receive(ctx, s)
 	close(pub.jobs)
-	if !errors.Is(err, errFinished) {
-		cause := context.Cause(ctx)
-		cancel(err)
-		if pubErr := <-published; pubErr != nil && cause != nil && ctx.Err() != nil {
-			return firstCause(cause, pubErr)
-		}
-		return err
+	if errors.Is(err, errFinished) {
+		return r.finish(ctx, published, stream, start)
 	}
-	return r.finish(ctx, published, stream, start)
-}
-
-// firstCause prefers what ended a context to the error that its end caused.
-func firstCause(cause, err error) error {
-	if cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // what ended the context ended Receive
 	}
+	cancel(err)
+	<-published
 	return err
 }
 
 // finish waits until everything is archived, then ends the epoch in good order.
 func (r *runner) finish(ctx context.Context, published <-chan error, stream *walstream.Stream, start sessionStart) error {
 	if err := <-published; err != nil {
-		return firstCause(context.Cause(ctx), err)
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
 	}
 	closeStream(stream)
 	_, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
