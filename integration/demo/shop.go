@@ -61,7 +61,7 @@ func openShop(ctx context.Context, dsn string, n int) (*shop, error) {
 					s.fail(err)
 					return
 				}
-				time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // clients think
+				time.Sleep(time.Duration(5+rand.IntN(15)) * time.Millisecond) // clients think
 			}
 		}()
 	}
