@@ -122,9 +122,14 @@ func TestPublicationMissing(t *testing.T) {
 			s.exec(t, "insert into a values (1)")
 			_, err := EnsurePublication(t.Context(), s.conn, s.cfg)
 			require.NoError(t, err)
-			r := s.start(t)
-			wantFault(t, r.end(t), fault.Gap, `publication "tidemark"`)
-			require.Empty(t, r.transactions())
+			rec := newRecorder()
+			stream, err := Start(t.Context(), s.cfg)
+			if err == nil { // the server may find out while Start is still at work
+				err = stream.Receive(t.Context(), rec)
+				require.NoError(t, stream.Close(t.Context()))
+			}
+			wantFault(t, err, fault.Gap, `publication "tidemark"`)
+			require.Empty(t, rec.transactions())
 		})
 	}
 }

@@ -128,6 +128,10 @@ func EnsurePublication(ctx context.Context, conn *pgx.Conn, cfg Config) (created
 	if _, err := conn.Exec(ctx, src.createPublication()); err != nil {
 		return false, queryFault(err, "creating publication %s", cfg.Publication)
 	}
+	cfg.Log.Info("made the publication", "publication", cfg.Publication, "all_tables", src.allTables())
+	if src.allTables() {
+		cfg.Log.Warn("tables made from now on need a primary key or REPLICA IDENTITY FULL: PostgreSQL refuses UPDATE and DELETE on others while they are published")
+	}
 	return true, nil
 }
 

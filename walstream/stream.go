@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"tidemark/internal/fault"
 	"tidemark/segment"
@@ -97,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (*Stream, error) {
 	if s.id, rc, err = begin(ctx, cfg, control); err != nil {
 		return nil, err
 	}
-	if err = s.confirm(ctx, cfg, control); err == nil {
+	if err = s.confirm(ctx, rc, cfg, control); err == nil {
 		err = s.takeOver(rc)
 	}
 	if err != nil {
@@ -253,7 +254,7 @@ func startReplication(ctx context.Context, rc *replConn, cfg Config) error {
 }
 
 // confirm reads slot and publication after the start: until it ends, nobody else can move the slot.
-func (s *Stream) confirm(ctx context.Context, cfg Config, control *pgx.Conn) error {
+func (s *Stream) confirm(ctx context.Context, rc *replConn, cfg Config, control *pgx.Conn) error {
 	slot, err := ReadSlot(ctx, control, cfg.Slot)
 	if err != nil {
 		return err
@@ -261,12 +262,36 @@ func (s *Stream) confirm(ctx context.Context, cfg Config, control *pgx.Conn) err
 	if err := slot.fault(cfg.Slot, s.id.Database); err != nil {
 		return err
 	}
-	if slot.ActivePID != s.id.BackendPID {
+	switch slot.ActivePID {
+	case s.id.BackendPID:
+	case 0:
+		return lastWords(ctx, rc, cfg.Slot)
+	default:
 		return slot.inUse()
 	}
 	s.id.Slot = *slot
 	s.id.Publication, err = ReadPublication(ctx, control, cfg.Publication)
 	return err
+}
+
+// lastWords returns why the stream ended right after its start: its first change can't be decoded,
+// for instance, or the server is shutting down.
+func lastWords(ctx context.Context, rc *replConn, slot string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		msg, err := rc.ReceiveMessage(ctx)
+		if e, ok := msg.(*pgproto3.ErrorResponse); ok {
+			err = pgconn.ErrorResponseToPgError(e)
+		}
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+			code, hint := streamCode(pg)
+			return fault.Wrap(flat{pg}, code, hint, "the server ended the stream of slot %s", slot)
+		}
+		if err != nil {
+			return fault.Wrap(flat{err}, fault.Unreachable, "the connection is made again", "the server ended the stream of slot %s", slot)
+		}
+	}
 }
 
 // takeOver takes the connection away from pgconn.
