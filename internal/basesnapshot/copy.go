@@ -231,7 +231,7 @@ func (w *worker) lockHolders(ctx context.Context, t *source) string {
 	w.monitorMu.Lock()
 	defer w.monitorMu.Unlock()
 	rows, err := w.monitor.Query(ctx, `
-SELECT coalesce(format('pid %s (%s, %s)', a.pid, a.usename, a.state), format('prepared transaction %L', p.gid), 'unknown')
+SELECT CASE WHEN a.pid IS NULL THEN format('prepared transaction %L', p.gid) ELSE format('pid %s (%s, %s)', a.pid, a.usename, a.state) END
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
 WHERE l.relation = $1 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())

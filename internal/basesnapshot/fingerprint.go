@@ -93,19 +93,28 @@ var schemaCatalogs = []catalogKey{
 	{"pg_seclabel", "c.classoid || ' ' || c.objoid || ' ' || c.objsubid || ' ' || c.provider", "", 0},
 }
 
-// valueCatalogs are those that the text form of values depends on: labels of enumerations and the columns
-// of composite types. Rows that were added since don't matter, rows that changed or went do.
+// valueCatalogs are those that the text form of values depends on: labels of enumerations, and the columns of
+// row types (a column's type is an attribute's; that of a table may get columns while it is used). Rows that
+// were added since don't matter, rows that changed or went do.
 var valueCatalogs = []catalogKey{
 	{"pg_enum", "c.oid::text", "", 0},
 	{"pg_type", "c.oid::text", "c.typtype IN ('e', 'd', 'r', 'm') OR c.typtype = 'b' AND c.typelem = 0", 0},
-	{"pg_attribute", "c.attrelid || ' ' || c.attnum", `c.attrelid IN (
-		SELECT r.oid FROM pg_catalog.pg_class r WHERE r.relkind = 'c' OR r.reltype IN (
-			SELECT coalesce(nullif(t.typelem, 0), t.oid) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-			WHERE a.attrelid >= 16384 AND a.attnum > 0))`, 0},
+	{rowTypes, "c.oid::text", "", 0},
 }
+
+// rowTypes stands for the relations whose row types are used, by columns or inside composite types, with an xmin
+// that sums up their columns'.
+const rowTypes = `(SELECT r.oid, md5(string_agg(b.attnum || ' ' || b.xmin::text, ',' ORDER BY b.attnum)) AS xmin
+	FROM pg_catalog.pg_class r JOIN pg_catalog.pg_attribute b ON b.attrelid = r.oid AND b.attnum > 0
+	WHERE r.reltype IN (SELECT coalesce(nullif(t.typelem, 0), t.oid) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+		WHERE a.attrelid >= 16384 AND a.attnum > 0)
+	GROUP BY r.oid)`
 
 func (k catalogKey) from() string {
 	from := "FROM pg_catalog." + k.catalog + " c"
+	if k.catalog == rowTypes {
+		from = "FROM " + rowTypes + " c"
+	}
 	if k.where != "" {
 		from += " WHERE " + k.where
 	}
@@ -195,12 +204,12 @@ func schemaUnchanged(ctx context.Context, main, monitor *pgx.Conn, version int, 
 func catalogRows(ctx context.Context, conn *pgx.Conn, k catalogKey) (map[string]string, error) {
 	rows, err := conn.Query(ctx, "SELECT "+k.key+", c.xmin::text "+k.from())
 	if err != nil {
-		return nil, sqlFault(err, "reading %s", k.catalog)
+		return nil, sqlFault(err, "reading the catalogs")
 	}
 	m := map[string]string{}
 	var key, xmin string
 	if _, err := pgx.ForEachRow(rows, []any{&key, &xmin}, func() error { m[key] = xmin; return nil }); err != nil {
-		return nil, sqlFault(err, "reading %s", k.catalog)
+		return nil, sqlFault(err, "reading the catalogs")
 	}
 	return m, nil
 }
@@ -238,11 +247,16 @@ func describeDifference(ctx context.Context, main, monitor *pgx.Conn, k catalogK
 // describeRow names a catalog row for people; where the server can't, by catalog and key.
 func describeRow(ctx context.Context, conn *pgx.Conn, k catalogKey, key string) string {
 	fallback := k.catalog + " " + key
+	if k.catalog == rowTypes {
+		fallback = "row type " + key
+	}
 	fields := strings.Fields(key)
 	class, object, sub := "pg_catalog."+k.catalog, fields[0], "0"
 	switch k.catalog {
 	case "pg_attribute":
 		class, sub = "pg_catalog.pg_class", fields[1]
+	case rowTypes:
+		class = "pg_catalog.pg_class"
 	case "pg_index", "pg_inherits", "pg_partitioned_table", "pg_sequence", "pg_foreign_table":
 		class = "pg_catalog.pg_class"
 	case "pg_enum":

@@ -154,8 +154,8 @@ func slotFault(err error) error {
 // blockersSQL finds who holds the transactions that backend $1 waits for. What they run is not shown: it may
 // hold secrets.
 const blockersSQL = `
-SELECT coalesce(format('pid %s (%s in %s, %s, for %s s)', a.pid, a.usename, a.datname, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint),
-       format('prepared transaction %L in %s', p.gid, p.database))
+SELECT CASE WHEN a.pid IS NULL THEN format('prepared transaction %L in %s', p.gid, p.database)
+  ELSE format('pid %s (%s in %s, %s, for %s s)', a.pid, a.usename, a.datname, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::bigint) END
 FROM pg_catalog.pg_locks w
 LEFT JOIN pg_catalog.pg_locks h ON h.granted AND h.pid IS NOT NULL AND h.pid <> w.pid
   AND h.locktype = w.locktype AND h.transactionid IS NOT DISTINCT FROM w.transactionid AND h.virtualxid IS NOT DISTINCT FROM w.virtualxid
