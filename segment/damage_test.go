@@ -188,7 +188,10 @@ func TestNewerVersionIsRefusedByName(t *testing.T) {
 	for _, part := range data {
 		binary.LittleEndian.PutUint16(part[8:], 2)
 		binary.LittleEndian.PutUint32(part[60:], checksum(part[:60]))
-		copy(part[len(part)-4:], "NEW!") // a newer version may end in any way
+		foot := part[len(part)-footerSize:]
+		clear(foot[:54]) // may mean anything
+		binary.LittleEndian.PutUint16(foot[54:], 2)
+		binary.LittleEndian.PutUint32(foot[56:], checksum(foot[:56]))
 	}
 	err := decode(data)
 	newer, ok := errors.AsType[*VersionError](err)

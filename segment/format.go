@@ -126,10 +126,8 @@ func parseHeader(name string, b []byte) (header, error) {
 	case checksum(b[:60]) != binary.LittleEndian.Uint32(b[60:]):
 		return header{}, corrupt(name, 0, "the header's checksum is wrong")
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v > FormatVersion {
-		return header{}, &VersionError{Name: name, Version: int(v)}
-	} else if v == 0 {
-		return header{}, corrupt(name, 8, "format version 0")
+	if err := checkVersion(name, 8, b[8:]); err != nil {
+		return header{}, err
 	}
 	if binary.LittleEndian.Uint16(b[10:]) != 0 || binary.LittleEndian.Uint32(b[36:]) != 0 || binary.LittleEndian.Uint32(b[56:]) != 0 {
 		return header{}, corrupt(name, 10, "the header's unused bytes are not zero")
@@ -144,6 +142,17 @@ func parseHeader(name string, b []byte) (header, error) {
 		Epoch:   binary.LittleEndian.Uint64(b[40:]),
 		From:    LSN(binary.LittleEndian.Uint64(b[48:])),
 	}}, nil
+}
+
+// checkVersion refuses what is not the version in the first two bytes of b, which stand at offset.
+func checkVersion(name string, offset int64, b []byte) error {
+	switch v := binary.LittleEndian.Uint16(b); {
+	case v > FormatVersion:
+		return &VersionError{Name: name, Version: int(v)}
+	case v == 0:
+		return corrupt(name, offset, "format version 0")
+	}
+	return nil
 }
 
 // footer is the last 64 bytes of a part.
@@ -169,11 +178,12 @@ func (f footer) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.operations))
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.size))
 	b = binary.LittleEndian.AppendUint32(b, uint32(f.part))
-	var flags uint32
+	var flags uint16
 	if f.last {
 		flags = footerLast
 	}
-	b = binary.LittleEndian.AppendUint32(b, flags)
+	b = binary.LittleEndian.AppendUint16(b, flags)
+	b = binary.LittleEndian.AppendUint16(b, FormatVersion)
 	b = binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 	return append(b, footerMagic...)
 }
@@ -187,6 +197,10 @@ func parseFooter(name string, b []byte, size int64) (footer, error) {
 	case checksum(b[:56]) != binary.LittleEndian.Uint32(b[56:]):
 		return footer{}, corrupt(name, at, "the footer's checksum is wrong")
 	}
+	if err := checkVersion(name, at+54, b[54:]); err != nil {
+		return footer{}, err
+	}
+	flags := binary.LittleEndian.Uint16(b[52:])
 	f := footer{
 		indexOffset:  int64(binary.LittleEndian.Uint64(b)),
 		indexLength:  int64(binary.LittleEndian.Uint32(b[8:])),
@@ -196,10 +210,10 @@ func parseFooter(name string, b []byte, size int64) (footer, error) {
 		operations:   int64(binary.LittleEndian.Uint64(b[32:])),
 		size:         int64(binary.LittleEndian.Uint64(b[40:])),
 		part:         int(binary.LittleEndian.Uint32(b[48:])),
-		last:         binary.LittleEndian.Uint32(b[52:]) == footerLast,
+		last:         flags == footerLast,
 	}
 	switch {
-	case binary.LittleEndian.Uint32(b[52:]) > footerLast:
+	case flags > footerLast:
 		return footer{}, corrupt(name, at, "unknown footer flags")
 	case f.size != size:
 		return footer{}, corrupt(name, at, "the footer says %d bytes, the object has %d", f.size, size)

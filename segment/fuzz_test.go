@@ -15,9 +15,11 @@ func reseal(b []byte) {
 		return
 	}
 	copy(b, headerMagic)
+	le.PutUint16(b[8:], FormatVersion)
 	le.PutUint32(b[60:], checksum(b[:60]))
 	foot := b[len(b)-footerSize:]
 	le.PutUint64(foot[40:], uint64(len(b)))
+	le.PutUint16(foot[54:], FormatVersion)
 	copy(foot[60:], footerMagic)
 	le.PutUint32(foot[56:], checksum(foot[:56]))
 	end := len(b) - footerSize

@@ -68,7 +68,7 @@ func ReadIndex(last PartFile) (*Index, error) {
 	p := PartFile{R: tail, Size: last.Size, Name: last.Name}
 	f, err := p.readFooter()
 	if err != nil {
-		return nil, newerOr(last, err)
+		return nil, err
 	}
 	if !f.last {
 		return nil, corrupt(p.Name, p.Size-footerSize, "not the last part of its segment: it has no index")
@@ -82,19 +82,6 @@ func ReadIndex(last PartFile) (*Index, error) {
 		return nil, err
 	}
 	return d.Index, nil
-}
-
-// newerOr looks whether a footer can't be read since the part has a newer format.
-func newerOr(p PartFile, err error) error {
-	if !errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	if _, herr := p.readHeader(); herr != nil {
-		if _, ok := errors.AsType[*VersionError](herr); ok {
-			return herr
-		}
-	}
-	return err
 }
 
 // tailReader holds the end of a part in memory, reading more of it at once when an index needs it.

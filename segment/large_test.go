@@ -3,9 +3,11 @@ package segment
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,37 +100,35 @@ func (d *diskSegment) close(w *Writer) Summary {
 	return s
 }
 
-// blobPiece returns 64 KiB that compress to about a half and differ from piece to piece.
+// blobPiece returns 64 KiB as a bytea column has them, different from piece to piece.
 func blobPiece(i int) []byte {
-	b := make([]byte, 0, 64<<10)
-	for n := 0; len(b) < 64<<10; n++ {
-		b = fmt.Appendf(b, "%016x", uint64(i*100003+n)*0x9e3779b97f4a7c15)
-	}
-	return b
+	random := make([]byte, 32<<10)
+	_, _ = rand.NewChaCha8([32]byte{byte(i), byte(i >> 8)}).Read(random)
+	return hex.AppendEncode(nil, random)
 }
 
-// TestHugeValuesKeepMemoryFlat streams values of 300 MB, in a row and in a message, through Writer and Reader.
+// TestHugeValuesKeepMemoryFlat streams a row's value of 300 MB and a message of 64 MB through Writer and Reader.
 func TestHugeValuesKeepMemoryFlat(t *testing.T) {
-	const size = 300 << 20
+	const size, messageSize = 300 << 20, 64 << 20
 	blob := &Relation{ID: 9, Namespace: "public", Name: "blobs", Identity: 'd', Columns: []Column{
 		{Flags: 1, Name: "id"}, {Name: "data"}, {Name: "after"}}}
 	d := newDiskSegment(t)
 	w := d.writer(blob)
 	sum := sha256.New()
-	fill := func() {
-		for i := 0; i < size>>16; i++ {
+	fill := func(size int) []byte {
+		sum.Reset()
+		for i := range size >> 16 {
 			p := blobPiece(i)
 			sum.Write(p)
 			require.NoError(t, w.Bytes(p))
 		}
+		return sum.Sum(nil)
 	}
 	require.NoError(t, firstOf(w.Row(OpInsert, blob.ID), w.Tuple(New, 3), w.Value(1), w.Bytes([]byte("1")), w.Value(size)))
-	fill()
+	want := fill(size)
 	require.NoError(t, firstOf(w.Value(5), w.Bytes([]byte("after")), w.EndRow()))
-	want := sum.Sum(nil)
-	sum.Reset()
-	require.NoError(t, w.Message(MessageHeader{Transactional: true, LSN: 1, Prefix: "huge", Size: size}))
-	fill()
+	require.NoError(t, w.Message(MessageHeader{Transactional: true, LSN: 1, Prefix: "huge", Size: messageSize}))
+	wantMessage := fill(messageSize)
 	s := d.close(w)
 	require.Less(t, d.growth(), uint64(64), "MiB of heap while writing")
 	t.Logf("writing: %d MiB of heap, %d parts, stored/raw %.3f", d.growth(), s.Parts, float64(s.StoredBytes)/float64(s.RawBytes))
@@ -138,9 +138,9 @@ func TestHugeValuesKeepMemoryFlat(t *testing.T) {
 	r := NewReader(d.next(), ReaderOptions{TempDir: temp})
 	defer r.Close()
 	large := 0
-	check := func(v Value) {
+	check := func(v Value, size int64, want []byte) {
 		require.NotNil(t, v.Large)
-		require.EqualValues(t, size, v.Large.Size())
+		require.Equal(t, size, v.Large.Size())
 		h := sha256.New()
 		_, err := io.Copy(h, v.Large)
 		require.NoError(t, err)
@@ -159,10 +159,10 @@ func TestHugeValuesKeepMemoryFlat(t *testing.T) {
 		switch rec.Op {
 		case OpInsert:
 			require.Equal(t, "1", string(rec.New[0].Data))
-			check(rec.New[1])
+			check(rec.New[1], size, want)
 			require.Equal(t, "after", string(rec.New[2].Data))
 		case OpMessage:
-			check(rec.Content)
+			check(rec.Content, messageSize, wantMessage)
 		}
 	}
 	require.Equal(t, 2, large)

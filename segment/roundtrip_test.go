@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -40,8 +41,10 @@ func compareStream(t *testing.T, s written, o ReaderOptions, events []*event) {
 	o.Expect = Identity{Archive: s.options.Archive, History: s.options.History, Epoch: s.options.Epoch, From: s.options.Start, To: s.summary.To}
 	summary, err := readAll(s.files(), o, func(r *Record) {
 		require.Less(t, n, len(events))
-		want := events[n].pgoutput()
-		require.Equal(t, want, eventOf(t, r).pgoutput(), "operation %d", n)
+		want, got := events[n].pgoutput(), eventOf(t, r).pgoutput()
+		if !bytes.Equal(want, got) { // require.Equal on every row is slow
+			require.Equal(t, want, got, "operation %d", n)
+		}
 		raw += int64(len(want))
 		n++
 	})

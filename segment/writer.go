@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -55,9 +56,11 @@ type Part struct {
 	Last   bool
 }
 
-// BufferSize is the capacity that a part's buffer needs so that it is not replaced by a larger one.
-// (Definitions of megabytes, which no one has, or an index larger than a part still can.)
+// BufferSize is the capacity that a part's buffer needs so that it is not replaced by a larger one; a size
+// of 0 stands for the default. (Definitions of megabytes, which no one has, or an index larger than a
+// part still can.)
 func BufferSize(partSize, blockSize int) int {
+	partSize, blockSize = cmp.Or(partSize, DefaultPartSize), cmp.Or(blockSize, DefaultBlockSize)
 	return partSize + 2*blockSize + 640<<10
 }
 
@@ -140,12 +143,7 @@ type rowState struct {
 
 // NewWriter begins a segment. No buffer is asked for before the first block is complete.
 func NewWriter(o WriterOptions) (*Writer, error) {
-	if o.PartSize == 0 {
-		o.PartSize = DefaultPartSize
-	}
-	if o.BlockSize == 0 {
-		o.BlockSize = DefaultBlockSize
-	}
+	o.PartSize, o.BlockSize = cmp.Or(o.PartSize, DefaultPartSize), cmp.Or(o.BlockSize, DefaultBlockSize)
 	switch {
 	case o.Buffer == nil || o.Emit == nil:
 		return nil, errors.New("segment: a writer needs Buffer and Emit")
