@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"tidemark/internal/cli"
@@ -11,11 +12,14 @@ import (
 type planCmd struct {
 	targetFlags
 	cli.Output
+	Into   string   `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
+	Create bool     `help:"With --into: the restore would make that database."`
+	Table  []string `help:"With --into: the restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
 }
 
 // Help is shown by plan --help.
 func (*planCmd) Help() string {
-	return `Reads the catalog and an index or two, and touches no database. The last commit kept and the first left out
+	return `Reads the catalog and an index or two, and changes nothing. The last commit kept and the first left out
 are named with time, transaction id and rows: look at them before you restore.
 
 Examples:
@@ -24,31 +28,47 @@ Examples:
     restorer plan --to-time now-70m
     restorer plan --to-time 2026-03-01T02:29:00+01:00
     restorer plan --to-xid 771 --exclusive                     just before transaction 771
-    restorer plan --to-mark before-release`
+    restorer plan --to-mark before-release
+    restorer plan --into postgres://admin@db/shop_again --create`
 }
+
+// errLooked ends a restore that was only to look at the target.
+var errLooked = errors.New("looked")
 
 // Run prints the plan.
 func (c *planCmd) Run(ctx context.Context, env *cli.Env) error {
-	plan, _, err := c.plan(ctx, env)
+	target, err := c.target(env)
+	if err != nil {
+		return err
+	}
+	archive, err := openArchive(ctx, env)
+	if err != nil {
+		return err
+	}
+	plan, err := pitr.MakePlan(ctx, archive, target, time.Local)
 	if err != nil {
 		return err
 	}
 	if c.JSON() {
-		return cli.WriteJSON(env.Stdout, plan)
+		err = cli.WriteJSON(env.Stdout, plan)
+	} else {
+		err = plan.WriteText(env.Stdout, time.Local)
 	}
-	return plan.WriteText(env.Stdout, time.Local)
+	if err != nil || c.Into == "" {
+		return err
+	}
+	return c.look(ctx, env, archive, plan)
 }
 
-// plan makes the plan for the target that the flags name.
-func (f *targetFlags) plan(ctx context.Context, env *cli.Env) (*pitr.Plan, *pitr.Archive, error) {
-	target, err := f.target(env)
-	if err != nil {
-		return nil, nil, err
+// look goes through a restore's preflight, which ends where something would be written.
+func (c *planCmd) look(ctx context.Context, env *cli.Env, archive *pitr.Archive, plan *pitr.Plan) error {
+	_, err := pitr.Restore(ctx, pitr.Options{
+		Archive: archive, Plan: plan, DSN: c.Into, Create: c.Create, Tables: c.Table,
+		Confirm: func(*pitr.Plan) error { return errLooked }, Log: env.Log, Now: env.Now,
+	})
+	if !errors.Is(err, errLooked) {
+		return err
 	}
-	archive, err := openArchive(ctx, env)
-	if err != nil {
-		return nil, nil, err
-	}
-	plan, err := pitr.MakePlan(ctx, archive, target, time.Local)
-	return plan, archive, err
+	env.Note("the target can take this restore")
+	return nil
 }
