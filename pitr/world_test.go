@@ -53,6 +53,9 @@ type world struct {
 	known map[uint32]*segment.Relation
 	types map[uint32]segment.TypeDef
 
+	sequences []segment.Sequence     // a sample to put into segments
+	unchanged *catalog.SequenceState // or word that there is none
+
 	feeder  *feeder
 	decoder *pgoutput.Decoder
 }
@@ -234,6 +237,9 @@ func (f *feeder) closeSegment(end segment.LSN) error {
 		}
 		return nil
 	}
+	if len(w.sequences) > 0 {
+		f.Writer.SetSequences(end, w.sequences)
+	}
 	sum, err := f.Writer.Close(end)
 	if err != nil {
 		return err
@@ -249,6 +255,10 @@ func (f *feeder) closeSegment(end segment.LSN) error {
 	}
 	for _, m := range sum.Marks {
 		c.Marks = append(c.Marks, catalog.Mark(m))
+	}
+	c.Sequences = w.unchanged
+	if len(w.sequences) > 0 {
+		c.Sequences = &catalog.SequenceState{LSN: end, Changed: true}
 	}
 	for _, p := range f.parts {
 		o := catalog.Object{Key: fmt.Sprintf("segments/1/%s-%s.%d", w.end.Hex(), end.Hex(), p.Number), Size: int64(len(p.Data)), SHA256: hex.EncodeToString(p.SHA256[:])}
