@@ -102,6 +102,10 @@ func (c *listCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	l := newListing(view)
 	l.State, l.reason = status.State, status.Reason
+	if head := view.Head(); status.State == pipeline.StateUnprotected && head.Seq > 0 {
+		// The source was not asked, only the archive.
+		l.reason = "nothing was archived since " + cli.Moment(segment.TimestampOf(head.At))
+	}
 	l.RecoverableToLSN, l.RecoverableToTime = status.RecoverableToLSN, status.RecoverableToTime
 	if c.Usage {
 		if l.Usage, err = measureUsage(ctx, store); err != nil {

@@ -11,8 +11,8 @@ func Keys() []string {
 		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
 		"shutdown-grace", "heartbeat-interval", "accept-gap", "snapshot-jobs", "pg-dump",
 		// restorer
-		"into", "create", "as-schema", "schema-only", "data-only", "no-owner", "no-privileges", "verify",
+		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
-		"history", "since", "op", "min-rows", "limit", "usage", "level", "rows",
+		"history", "since", "op", "min-rows", "usage", "level", "rows",
 	}
 }
