@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	s3server "tidemark/internal/testserver/s3"
 	"tidemark/objectstore"
@@ -59,12 +61,40 @@ func TestFrozenServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, rawURL)
 			require.NoError(t, s.Put(t.Context(), "k", nil))
-			require.NoError(t, server.Freeze())
+			require.NoError(t, server.Freeze(t.Context()))
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			_, err := s.Stat(ctx, "k")
 			require.NoError(t, server.Thaw())
 			require.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+	}
+}
+
+// The test server answers 500 or 409 now and then when an object is put into a folder that another request is
+// just emptying. Retry gets over it.
+func TestRetriedServerErrors(t *testing.T) {
+	server := s3server.Start(t)
+	server.Setenv(t)
+	for name, rawURL := range s3URLs(server) {
+		t.Run(name, func(t *testing.T) {
+			s := objectstore.Retry(open(t, rawURL), objectstore.RetryOptions{FirstWait: time.Millisecond, MaxElapsed: time.Minute})
+			group, ctx := errgroup.WithContext(t.Context())
+			for worker := range 8 {
+				group.Go(func() error {
+					for i := range 20 {
+						key := fmt.Sprintf("folder/%d-%d", worker, i)
+						if err := s.Put(ctx, key, []byte(key)); err != nil {
+							return err
+						}
+						if err := s.Delete(ctx, key); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			require.NoError(t, group.Wait())
 		})
 	}
 }

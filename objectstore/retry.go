@@ -132,8 +132,8 @@ func (r *retryStore) Put(ctx context.Context, key string, data []byte) error {
 		if unknown && errors.Is(err, ErrExists) {
 			same, readErr := holds(ctx, r.inner, key, data)
 			switch {
-			case errors.Is(readErr, ErrNotFound): // deleted meanwhile: not ours to put back
-				return err
+			case errors.Is(readErr, ErrNotFound):
+				return newError("put", key, ErrUnavailable, "the store says that it exists and then that it doesn't")
 			case readErr != nil:
 				return readErr
 			case same:

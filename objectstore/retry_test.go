@@ -212,3 +212,20 @@ func TestRetryListGoesOn(t *testing.T) {
 		}
 	})
 }
+
+// A store that first says "exists" and then has nothing is asked again, not believed.
+func TestRetryPutContradicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f, _ := retrying(objectstore.RetryOptions{})
+		f.FailPut(1, faulty.Before)
+		puts := 0
+		f.OnPut(func(string) error {
+			if puts++; puts == 2 {
+				return objectstore.ErrExists
+			}
+			return nil
+		})
+		require.NoError(t, s.Put(t.Context(), "k", []byte("v")))
+		require.Equal(t, 3, puts)
+	})
+}

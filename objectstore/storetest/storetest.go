@@ -397,6 +397,12 @@ func testCancelled(t *testing.T, s objectstore.Store) {
 }
 
 func testConcurrent(t *testing.T, s objectstore.Store) {
+	// One object of each folder stays: S3 servers that keep objects as files answer 500 now and then when a
+	// folder is emptied under a put, which a bare driver rightly reports.
+	anchors := []string{"c/0/anchor", "c/1/anchor", "c/2/anchor"}
+	for _, key := range anchors {
+		put(t, s, key, key)
+	}
 	group, ctx := errgroup.WithContext(t.Context())
 	for worker := range 8 {
 		group.Go(func() error {
@@ -409,7 +415,7 @@ func testConcurrent(t *testing.T, s objectstore.Store) {
 		})
 	}
 	require.NoError(t, group.Wait())
-	require.Empty(t, list(t, s, "", ""))
+	require.Equal(t, anchors, list(t, s, "", ""))
 }
 
 // useOnce puts, reads, lists and deletes one key while others do the same with theirs.

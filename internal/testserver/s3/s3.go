@@ -12,11 +12,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bucket is the bucket that every server has.
@@ -162,20 +167,55 @@ func (s *Server) Stop() error {
 	}
 }
 
-// Freeze stops the process without ending it, so that connections stay open and nothing answers. Thaw
-// goes on.
-func (s *Server) Freeze() error { return s.signal(syscall.SIGSTOP) }
-
-// Thaw ends Freeze.
-func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) error {
+// Freeze stops the process without ending it, so that connections stay open and nothing answers. It
+// returns when the process stands still. Thaw goes on.
+func (s *Server) Freeze(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.run == nil {
 		return errors.New("the server is stopped")
 	}
-	return s.run.cmd.Process.Signal(sig)
+	process := s.run.cmd.Process
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		still, err := standsStill(ctx, process.Pid)
+		if still || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Thaw ends Freeze.
+func (s *Server) Thaw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return errors.New("the server is stopped")
+	}
+	return s.run.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// standsStill says whether every thread of a process (on macOS: the process) is stopped.
+func standsStill(ctx context.Context, pid int) (bool, error) {
+	args := []string{"-o", "state=", "-p", strconv.Itoa(pid)}
+	if runtime.GOOS == "linux" {
+		args = append(args, "-L")
+	}
+	out, err := exec.CommandContext(ctx, "ps", args...).Output()
+	if err != nil {
+		return false, fmt.Errorf("ps: %w", err)
+	}
+	states := strings.Fields(string(out))
+	return !slices.ContainsFunc(states, func(state string) bool { return !strings.HasPrefix(state, "T") }), nil
 }
 
 // Restart starts a stopped server again, with its data, on its old port. It returns when the server
@@ -187,9 +227,7 @@ func (s *Server) Restart(ctx context.Context) error {
 		return errors.New("the server is running")
 	}
 	run := &running{output: &bytes.Buffer{}, exited: make(chan struct{})}
-	run.cmd = exec.Command(s.binary,
-		"--port", s.Address, "--region", Region, "--quiet", "--health", healthPath,
-		"posix", "--sidecar", filepath.Join(s.Folder, "meta"), filepath.Join(s.Folder, "objects"))
+	run.cmd = exec.Command(s.binary, s.arguments()...)
 	run.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKey, "ROOT_SECRET_KEY="+s.SecretKey)
 	run.cmd.Stdout, run.cmd.Stderr = run.output, run.output
 	if err := run.cmd.Start(); err != nil {
@@ -206,6 +244,17 @@ func (s *Server) Restart(ctx context.Context) error {
 	}
 	s.run = run
 	return nil
+}
+
+// arguments are the server's. Metadata go into extended attributes where the file system has them: in a
+// folder of their own they outlive a put that failed, and the server then takes the key for taken.
+func (s *Server) arguments() []string {
+	objects := filepath.Join(s.Folder, "objects")
+	args := []string{"--port", s.Address, "--region", Region, "--quiet", "--health", healthPath, "posix"}
+	if unix.Setxattr(objects, "user.tidemark-test", []byte("x"), 0) != nil {
+		args = append(args, "--sidecar", filepath.Join(s.Folder, "meta"))
+	}
+	return append(args, objects)
 }
 
 // awaitHealth returns when the process answers on its port, or why it doesn't.
