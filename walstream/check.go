@@ -164,7 +164,8 @@ func (s *source) checkRole() (list []Finding) {
 func (s *source) checkSlot() []Finding {
 	slot := s.slot
 	finding := func(id, problem string) []Finding {
-		return []Finding{{"slot_" + id, true, slot.Name, problem, "SELECT pg_drop_replication_slot('" + slot.Name + "')"}}
+		// No SQL: dropping a slot may be somebody else's loss.
+		return []Finding{{"slot_" + id, true, slot.Name, problem, ""}}
 	}
 	switch {
 	case slot == nil:

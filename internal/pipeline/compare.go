@@ -45,6 +45,9 @@ func compare(h *catalog.History, timeline int32, end segment.LSN, id walstream.I
 	if id.Slot.ConfirmedFlush > end {
 		return judgement{verdict: gap, reason: fmt.Sprintf("slot was advanced to %s by someone else, the archive ends at %s", id.Slot.ConfirmedFlush, end)}
 	}
+	if id.Publication == nil {
+		return judgement{verdict: gap, reason: fmt.Sprintf("publication %q is gone: what is written without it can't be decoded", h.Publication)}
+	}
 	return judgement{verdict: resume}
 }
 

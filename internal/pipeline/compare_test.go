@@ -14,7 +14,7 @@ func TestCompareArchiveAndServer(t *testing.T) {
 	history := &catalog.History{SystemID: "7001", Database: "shop"}
 	const end = segment.LSN(0x5000)
 	server := func(change func(*walstream.Identity)) walstream.Identity {
-		id := walstream.Identity{SystemID: "7001", Database: "shop", Timeline: 1, FlushLSN: 0x6000}
+		id := walstream.Identity{SystemID: "7001", Database: "shop", Timeline: 1, FlushLSN: 0x6000, Publication: &walstream.Publication{}}
 		id.Slot.ConfirmedFlush = 0x4000
 		change(&id)
 		return id
@@ -37,6 +37,7 @@ func TestCompareArchiveAndServer(t *testing.T) {
 		{"another database", func(id *walstream.Identity) { id.Database = "stage" }, newHistory, 0},
 		{"a data directory rolled back to an older copy", func(id *walstream.Identity) { id.FlushLSN = end - 1 }, newHistory, 0},
 		{"a slot that someone advanced", func(id *walstream.Identity) { id.Slot.ConfirmedFlush = end + 1 }, gap, 0},
+		{"a publication that was dropped", func(id *walstream.Identity) { id.Publication = nil }, gap, 0},
 		{"a promotion behind the archive's end", promoted(end), resume, 0},
 		{"a promotion before the archive's end", promoted(end - 1), newHistory, end - 1},
 		{"a timeline that does not descend from ours", func(id *walstream.Identity) { id.Timeline = 3 }, newHistory, 0},

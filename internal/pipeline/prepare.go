@@ -190,7 +190,13 @@ func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceF
 		return nil, err
 	}
 	if slot != nil {
-		if slot.Active {
+		slot, err := r.freeSlot(ctx, conn)
+		switch {
+		case err != nil:
+			return nil, err
+		case slot == nil:
+			return nil, fault.New(fault.Unreachable, "run again", "slot %q went away meanwhile", r.cfg.Slot)
+		case slot.Active:
 			return nil, slotActive(r.cfg.Slot, slot)
 		}
 		return nil, r.appendHistory(ctx, conn, facts, slot.ConfirmedFlush, 0, "the archive begins, from a slot that was there already")
@@ -204,6 +210,22 @@ func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceF
 		return nil, err
 	}
 	return created, nil
+}
+
+// freeSlot reads the slot, giving the walsender of an archiver that was just killed a moment to leave.
+func (r *runner) freeSlot(ctx context.Context, conn *pgx.Conn) (*walstream.SlotState, error) {
+	for range 20 {
+		slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
+		if err != nil || slot == nil || !slot.Active {
+			return slot, err
+		}
+		select {
+		case <-time.After(pollInterval):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return walstream.ReadSlot(ctx, conn, r.cfg.Slot)
 }
 
 func slotActive(name string, slot *walstream.SlotState) error {
