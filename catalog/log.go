@@ -54,8 +54,7 @@ func Create(ctx context.Context, store objectstore.Store, id Identity, opts ...O
 	if err != nil {
 		return nil, asFault(err)
 	}
-	l := newLog(store, id, opts)
-	return l, l.Refresh(ctx) // it is not empty if it existed
+	return read(ctx, store, id, opts) // it is not empty if it existed
 }
 
 // Open reads an archive's catalog up to its newest entry, in 4 requests and a few more for the newest
@@ -66,11 +65,18 @@ func Open(ctx context.Context, store objectstore.Store, opts ...Option) (*Log, e
 	if err != nil {
 		return nil, asFault(err)
 	}
+	return read(ctx, store, id, opts)
+}
+
+func read(ctx context.Context, store objectstore.Store, id Identity, opts []Option) (*Log, error) {
 	l := newLog(store, id, opts)
 	if err := l.loadRoot(ctx); err != nil {
 		return nil, asFault(err)
 	}
-	return l, l.Refresh(ctx)
+	if err := l.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // loadRoot takes the newest root over. Without any the log is read from its beginning.
@@ -79,18 +85,21 @@ func (l *Log) loadRoot(ctx context.Context) error {
 	if err != nil || seq == 0 {
 		return err
 	}
-	read, err := readRoot(ctx, l.lib.store, key, l.id.ID, seq)
+	root, err := readRoot(ctx, l.lib.store, key, l.id.ID, seq)
 	if err != nil {
 		return err
 	}
 	l.lib.bound.Store(seq / bookSize)
-	l.fold = fold{archive: l.id.ID, state: read.base.clone(), leaf: &leaf{base: read.base, prior: read.prior}}
-	head, err := decodeHead(read)
+	l.fold = fold{archive: l.id.ID, state: root.base.clone(), leaf: &leaf{base: root.base, prior: root.prior}}
+	head, err := decodeHead(root)
 	if err != nil {
 		return derivedDamage(key, "its first line: %v", err)
 	}
-	if head, err = l.absorb(head, read.lines); err != nil {
-		return derivedDamage(key, "%v", err)
+	if head, err = l.absorb(head, root.lines); err != nil {
+		if _, ok := errors.AsType[*Damage](err); ok {
+			return derivedDamage(key, "%v", err)
+		}
+		return err
 	}
 	l.due = nil
 	l.publish(head)
