@@ -24,10 +24,6 @@ const (
 	bitForeign    = 1 // bits of a transaction's record
 	bitMessages   = 2
 	shiftChanges  = 2
-	maskInserts   = 1 // bits of a change's mask
-	maskUpdates   = 2
-	maskDeletes   = 4
-	maskTruncates = 8
 )
 
 // Change is what a transaction did to one relation.
