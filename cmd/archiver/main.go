@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/adhocore/gronx"
-	kongcompletion "github.com/jotaen/kong-completion"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -43,7 +42,7 @@ type grammar struct {
 	Status   statusCmd   `cmd:"" help:"Is the source protected, and until when can it be restored?"`
 	Detach   detachCmd   `cmd:"" help:"Remove slot and publication from the source (with --apply)."`
 
-	Completion kongcompletion.Completion `cmd:"" help:"Print a script for the shell's completion."`
+	Completion cli.Completion `cmd:"" help:"Print code that completes this program's commands and flags in a shell."`
 }
 
 func main() {
@@ -107,7 +106,7 @@ func (c *runCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	cfg := c.config(env, store, reg)
 	if c.Listen != "" {
-		server, err := serve(c.Listen, reg, env.Log)
+		server, _, err := serve(c.Listen, reg, env.Log)
 		if err != nil {
 			return err
 		}

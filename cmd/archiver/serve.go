@@ -22,10 +22,11 @@ type monitoring struct {
 	isReady atomic.Bool
 }
 
-func serve(addr string, reg *prometheus.Registry, log *slog.Logger) (*monitoring, error) {
+// serve starts the endpoint and returns it with the address it listens on.
+func serve(addr string, reg *prometheus.Registry, log *slog.Logger) (*monitoring, string, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Usage, "give --listen a free address such as 127.0.0.1:9187", "listening on %s", addr)
+		return nil, "", fault.Wrap(err, fault.Usage, "give --listen a free address such as 127.0.0.1:9187", "listening on %s", addr)
 	}
 	m := &monitoring{}
 	mux := http.NewServeMux()
@@ -45,7 +46,7 @@ func serve(addr string, reg *prometheus.Registry, log *slog.Logger) (*monitoring
 		}
 	}()
 	log.Info("serving metrics", "addr", listener.Addr().String())
-	return m, nil
+	return m, listener.Addr().String(), nil
 }
 
 func answer(w http.ResponseWriter, ok bool, text string) {

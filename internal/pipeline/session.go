@@ -119,10 +119,6 @@ func (r *runner) writer(timeline int32, stopped bool) *catalog.Writer {
 	return &catalog.Writer{Instance: r.instance.id, Host: r.instance.host, PID: r.instance.pid, Version: r.cfg.Version, Timeline: timeline, Stopped: stopped}
 }
 
-// bufferSlack is what a part's buffer holds above the size at which the part is handed on: the block that
-// made it full (256 KiB raw, a little more if it can't be compressed), the index and the trailer's start.
-const bufferSlack = 1 << 20
-
 // sessionStart is what a session knows when it begins to receive.
 type sessionStart struct {
 	history   uint32
@@ -138,7 +134,7 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 	pub := newPublisher(&publisher{
 		store: r.cfg.Store, catalog: r.catalog, history: start.history, epoch: start.epoch, ack: stream.Ack,
 		// A session has its own buffers: what an abandoned one left half full is nobody's.
-		buffers: newBuffers(uploadsInFlight+1, r.cfg.PartSize+bufferSlack), metrics: r.metrics, log: r.log,
+		buffers: newBuffers(uploadsInFlight+1, segment.BufferSize(r.cfg.PartSize, 0)), metrics: r.metrics, log: r.log,
 	})
 	published := make(chan error, 1)
 	go func() {
