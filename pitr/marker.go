@@ -86,6 +86,15 @@ func emptyTables(ctx context.Context, conn *pgconn.PgConn, tables []string) erro
 	return exec(ctx, conn, sql)
 }
 
+// databaseWide lists objects that lie in no schema, but for those of initdb and of extensions.
+const databaseWide = `
+select c.classid, c.oid from (
+  select 'pg_catalog.pg_foreign_data_wrapper'::regclass as classid, oid from pg_catalog.pg_foreign_data_wrapper
+  union all select 'pg_catalog.pg_language'::regclass, oid from pg_catalog.pg_language
+  union all select 'pg_catalog.pg_cast'::regclass, oid from pg_catalog.pg_cast
+  union all select 'pg_catalog.pg_am'::regclass, oid from pg_catalog.pg_am) c
+where c.oid >= 16384 and not exists (select from pg_catalog.pg_depend e where e.classid = c.classid and e.objid = c.oid and e.deptype = 'e')`
+
 // dropsQuery gives statements that empty a database but for the schema public, extensions and the mark.
 const dropsQuery = `
 with spaces as (
@@ -96,6 +105,7 @@ select 'DROP EVENT TRIGGER IF EXISTS ' || quote_ident(evtname) || ' CASCADE' fro
   where not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_event_trigger'::regclass and e.objid = t.oid and e.deptype = 'e')
 union all select 'DROP PUBLICATION IF EXISTS ' || quote_ident(pubname) || ' CASCADE' from pg_catalog.pg_publication
 union all select 'DROP SERVER IF EXISTS ' || quote_ident(srvname) || ' CASCADE' from pg_catalog.pg_foreign_server
+union all select 'DROP ' || replace(i.type, '-', ' ') || ' IF EXISTS ' || i.identity || ' CASCADE' from (` + databaseWide + `) w, pg_catalog.pg_identify_object(w.classid, w.oid, 0) i
 union all select 'SELECT lo_unlink(' || oid || ')' from pg_catalog.pg_largeobject_metadata
 union all select 'DROP SCHEMA IF EXISTS ' || quote_ident(nspname) || ' CASCADE' from spaces where nspname <> 'public'
 union all select 'DROP ' || i.type || ' IF EXISTS ' || i.identity || ' CASCADE'

@@ -31,8 +31,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE owner_of_it IN SCHEMA app GRANT SELECT ON TABL
 COMMENT ON COLUMN app.one.s IS 'state';
 INSERT INTO app.one (s) VALUES ('a'), ('b'); INSERT INTO app.two VALUES (1, 'x'); INSERT INTO app.down DEFAULT VALUES; INSERT INTO app.down DEFAULT VALUES;
 INSERT INTO app.parts VALUES (1, '2020-05-05');
-CREATE FUNCTION public.noddl() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';
-CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.noddl();
+CREATE FUNCTION public.noddl() RETURNS event_trigger LANGUAGE plpgsql AS 'begin raise exception ''no''; end';
+CREATE EVENT TRIGGER watch ON sql_drop EXECUTE FUNCTION public.noddl();
 ALTER EVENT TRIGGER watch ENABLE ALWAYS;
 CREATE PUBLICATION theirs FOR TABLE app.one;
 ALTER DATABASE owned SET search_path = app, "$user", public;
@@ -85,10 +85,20 @@ func TestRestoreOptions(t *testing.T) {
 		w.restore(Target{Kind: ToLatest}, "owned_two", func(o *Options) { o.SchemaOnly = true })
 		require.Equal(t, dump, schemaOf(t, "owned_two"))
 		require.Equal(t, "0", server.MustQuery(t, "owned_two", "select count(*)::text from app.one"))
+		_, err := w.try(w.store, "owned_two", func(o *Options) { o.DataOnly = true })
+		require.ErrorContains(t, err, "event trigger watch fires for replicas too")
+		server.MustExec(t, "owned_two", "ALTER EVENT TRIGGER watch DISABLE")
 		w.restore(Target{Kind: ToLatest}, "owned_two", func(o *Options) { o.Create, o.DataOnly = false, true })
+		server.MustExec(t, "owned_two", "ALTER EVENT TRIGGER watch ENABLE ALWAYS")
 		require.Equal(t, want, hashes(t, "owned_two"))
 		require.Equal(t, dump, schemaOf(t, "owned_two"))
 		require.Equal(t, "43", server.MustQuery(t, "owned_two", "insert into app.one default values returning id::text"))
+	})
+	t.Run("into a database that is there: event triggers see nothing of the restore", func(t *testing.T) {
+		server.CreateDatabase(t, "owned_given")
+		w.restore(Target{Kind: ToLatest}, "owned_given", func(o *Options) { o.Create = false })
+		require.Equal(t, want, hashes(t, "owned_given"))
+		require.Equal(t, dump, schemaOf(t, "owned_given"))
 	})
 	t.Run("to the snapshot", func(t *testing.T) {
 		p := w.plan(Target{Kind: ToLatest})

@@ -97,6 +97,7 @@ union all select 'publication ' || quote_ident(pubname) from pg_catalog.pg_publi
 union all select 'event trigger ' || quote_ident(evtname) from pg_catalog.pg_event_trigger t
   where not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_event_trigger'::regclass and e.objid = t.oid and e.deptype = 'e')
 union all select 'server ' || quote_ident(srvname) from pg_catalog.pg_foreign_server
+union all select i.type || ' ' || i.identity from (` + databaseWide + `) w, pg_catalog.pg_identify_object(w.classid, w.oid, 0) i
 limit 1000`
 
 // contents lists what is in the database, as "table public.orders".
@@ -125,6 +126,13 @@ func notEmpty(where string, found []string) error {
 // tablesEmpty checks, for a restore of rows alone, that every table is there, is empty, and has no trigger
 // that fires even for replicas.
 func tablesEmpty(ctx context.Context, conn *pgconn.PgConn, tables []*basesnapshot.Table) error {
+	always, err := queryValue(ctx, conn, "select evtname from pg_catalog.pg_event_trigger where evtenabled in ('A', 'R') limit 1")
+	if err != nil {
+		return err
+	}
+	if always != "" {
+		return fault.New(fault.Usage, "ALTER EVENT TRIGGER "+quoteIdent(always)+" DISABLE, for the restore", "event trigger %s fires for replicas too (ENABLE ALWAYS or REPLICA)", always)
+	}
 	for _, t := range tables {
 		rows, err := queryRows(ctx, conn, `
 select exists (select from pg_catalog.pg_trigger g where g.tgrelid = c.oid and g.tgenabled in ('A', 'R') and not g.tgisinternal)::int::text

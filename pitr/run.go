@@ -174,7 +174,7 @@ func (r *run) begin(ctx context.Context) error {
 }
 
 func (r *run) end(ctx context.Context) error {
-	if err := r.place.finish(ctx, r.manifest.Database); err != nil {
+	if err := r.place.finish(ctx, r.manifest.Database, r.eventTriggers()); err != nil {
 		return err
 	}
 	r.note(r.chosen.notes...)
@@ -189,6 +189,9 @@ func (r *run) end(ctx context.Context) error {
 
 // omissions says what the source held and no archive does.
 func (r *run) omissions() {
+	if len(r.manifest.Tablespaces) > 0 && !r.o.DataOnly {
+		r.note("tablespaces are not restored: everything lies in the database's default one")
+	}
 	for _, m := range r.manifest.Omitted {
 		if m.Name != "" && r.chosen.filter.match(m.Namespace, m.Name) {
 			r.note("rows of " + m.Kind + " " + m.Namespace + "." + m.Name + " are not in the archive")

@@ -111,7 +111,8 @@ func TestRestoreAgainAfterAFailure(t *testing.T) {
 		require.Equal(t, "1", server.MustQuery(t, "again_old", "select count(*)::text from tidemark_unfinished.restore"))
 		// More that a failed restore may leave.
 		server.MustExec(t, "again_old", `CREATE SCHEMA s; CREATE TYPE public.e AS ENUM ('a'); CREATE FUNCTION public.f(e) RETURNS int LANGUAGE sql AS 'select 1';
-CREATE PUBLICATION p FOR ALL TABLES; CREATE DOMAIN public.d AS int; CREATE OPERATOR public.=== (FUNCTION = int4eq, LEFTARG = int, RIGHTARG = int)`)
+CREATE PUBLICATION p FOR ALL TABLES; CREATE DOMAIN public.d AS int; CREATE OPERATOR public.=== (FUNCTION = int4eq, LEFTARG = int, RIGHTARG = int);
+CREATE FUNCTION public.to_e(int) RETURNS e LANGUAGE sql AS 'select null::public.e'; CREATE CAST (int AS e) WITH FUNCTION public.to_e(int); CREATE FOREIGN DATA WRAPPER w; CREATE SERVER srv FOREIGN DATA WRAPPER w`)
 		_, err = w.try(w.store, "again_old", nil)
 		require.NoError(t, err)
 		require.Equal(t, want, hashes(t, "again_old"))

@@ -88,7 +88,7 @@ func (r *run) finishRows(ctx context.Context) error {
 }
 
 // finishSchema makes the rest in pg_restore's order: triggers, rules and policies, then sequences' values,
-// privileges, the rows of materialized views, and event triggers.
+// privileges, and the rows of materialized views. Event triggers come later still, in end.
 func (r *run) finishSchema(ctx context.Context) error {
 	conn, err := r.session(ctx)
 	if err != nil {
@@ -105,16 +105,12 @@ func (r *run) finishSchema(ctx context.Context) error {
 	acl := func(it *basesnapshot.SchemaItem) bool {
 		return it.RestorePass() == basesnapshot.PassACL && !r.o.NoPrivileges
 	}
-	last := func(it *basesnapshot.SchemaItem) bool {
-		return it.RestorePass() == basesnapshot.PassPostACL && !strings.HasSuffix(it.Kind, " DATA")
-	}
 	steps := []func() error{
 		func() error { return r.makeAll(ctx, conn, main) },
 		func() error { return r.setSequences(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, publications) },
 		func() error { return r.makeAll(ctx, conn, acl) },
 		func() error { return r.refresh(ctx, conn) },
-		func() error { return r.makeAll(ctx, conn, last) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -125,6 +121,25 @@ func (r *run) finishSchema(ctx context.Context) error {
 		return r.databaseSettings(ctx, r.place.admin)
 	}
 	return nil
+}
+
+// eventTriggers is the SQL of what comes last of all. Nothing that the restore itself does may fire them,
+// not even taking its mark away.
+func (r *run) eventTriggers() string {
+	var sql strings.Builder
+	if r.o.DataOnly {
+		return ""
+	}
+	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool {
+		return it.RestorePass() == basesnapshot.PassPostACL && !strings.HasSuffix(it.Kind, " DATA")
+	}) {
+		sql.WriteString(it.SQL)
+		if !r.o.NoOwner {
+			sql.WriteString(it.OwnerSQL)
+		}
+		sql.WriteByte('\n')
+	}
+	return sql.String()
 }
 
 func (r *run) makeAll(ctx context.Context, conn *pgconn.PgConn, want func(*basesnapshot.SchemaItem) bool) error {
@@ -138,8 +153,7 @@ func (r *run) makeAll(ctx context.Context, conn *pgconn.PgConn, want func(*bases
 }
 
 // refresh fills the materialized views that were filled at the source, in pg_dump's order: one that reads
-// another comes after it. Triggers and rules don't matter to it; the views' owners' rights do, so the
-// session's role setting is the ordinary one.
+// another comes after it.
 func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 	if r.o.SchemaOnly {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -133,6 +134,15 @@ func (p *place) make(ctx context.Context, archive string, m *basesnapshot.Manife
 	return exec(ctx, p.admin, "COMMENT ON DATABASE "+quoteIdent(p.name)+" IS "+quoteLiteral(unfinishedComment+archive))
 }
 
+// inside runs SQL in the database being made.
+func (p *place) inside(ctx context.Context, sql string) error {
+	conn, err := p.conn.openReplica(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(exec(ctx, conn, sql), conn.Close(ctx))
+}
+
 func createDatabaseSQL(name string, d basesnapshot.Database, version int) string {
 	sql := "CREATE DATABASE " + quoteIdent(name) + " TEMPLATE template0 ENCODING " + quoteLiteral(d.Encoding)
 	if d.Collate != "" {
@@ -156,13 +166,18 @@ func createDatabaseSQL(name string, d basesnapshot.Database, version int) string
 	return sql
 }
 
-// finish gives the database its final name and takes the mark away. Between the two it is complete.
-func (p *place) finish(ctx context.Context, d basesnapshot.Database) error {
+// finish runs the last statements, gives the database its final name and takes the mark away.
+func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string) error {
 	if !p.create {
-		if err := exec(ctx, p.admin, "DROP SCHEMA "+unfinishedSchema+" CASCADE"); err != nil {
-			return fault.Wrap(err, fault.Failed, "", "take the mark of an unfinished restore away")
+		if err := exec(ctx, p.admin, "BEGIN; DROP SCHEMA "+unfinishedSchema+" CASCADE;\n"+last+"COMMIT"); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "take the mark of an unfinished restore away, and make event triggers")
 		}
 		return nil
+	}
+	if last != "" {
+		if err := p.inside(ctx, last); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "make event triggers")
+		}
 	}
 	comment := "NULL"
 	if d.Comment != "" {
