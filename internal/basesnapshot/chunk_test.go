@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,7 +31,7 @@ func writeChunks(t *testing.T, store objectstore.Store, text []byte, random *ran
 		number: func() uint32 { next++; return next - 1 },
 		buffer: func(context.Context) ([]byte, error) { return nil, nil },
 		upload: func(ctx context.Context, o object) error {
-			require.LessOrEqual(t, len(o.data), maxObject)
+			require.LessOrEqual(t, len(o.data), fullSize)
 			return store.Put(ctx, o.key, o.data)
 		},
 	}
@@ -108,7 +106,7 @@ func TestRowsBelowTheSlackNeverSpanObjects(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var text []byte
 	for range 40 {
-		text = append(text, randomRow(random, 900_000)...)
+		text = append(text, randomRow(random, 500_000)...)
 	}
 	for _, c := range writeChunks(t, newStore(t), text, random) {
 		require.Len(t, c.Objects, 1)
@@ -197,7 +195,7 @@ func getAll(t *testing.T, store objectstore.Store, key string) []byte {
 func TestPartsOfAChunkCantBeMixedUp(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	store := newStore(t)
-	chunks := writeChunks(t, store, append(randomRow(random, 20<<20), randomRow(random, 20<<20)...), random)
+	chunks := writeChunks(t, store, append(randomRow(random, 10<<20), randomRow(random, 10<<20)...), random)
 	require.Len(t, chunks, 2)
 	c := chunks[0]
 	require.Len(t, c.Objects, 3)
@@ -271,14 +269,4 @@ func FuzzManifest(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// resident returns the process's resident memory in bytes.
-func resident(t testing.TB) int64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	require.NoError(t, err)
-	var total, pages int64
-	_, err = fmt.Sscan(string(b), &total, &pages)
-	require.NoError(t, err)
-	return pages * int64(os.Getpagesize())
 }

@@ -10,9 +10,13 @@ import (
 	"tidemark/catalog"
 )
 
-// turnSize is the stored size at which a chunk ends with the next row, so that rows of less than the
-// rest of an object never span objects.
-const turnSize = maxObject - 2<<20
+// Objects are written smaller than they may be: two are in memory for each session that copies.
+const (
+	fullSize = maxObject / 2 // stored size at which an object ends, inside a row if need be
+	// turnSize is the stored size at which a chunk ends with the next row, so that rows of less than the rest
+	// of an object never span objects.
+	turnSize = fullSize - 1<<20
+)
 
 // object is a finished object on its way to the store.
 type object struct {
@@ -81,7 +85,7 @@ func (w *chunkWriter) appendBlock(ctx context.Context, raw []byte, inRow bool) e
 	rows := bytes.Count(raw, []byte{'\n'})
 	before := len(w.object)
 	w.object = appendBlock(w.object, raw, rows)
-	if len(w.object) > maxObject-chunkTrailerSize {
+	if len(w.object) > fullSize-chunkTrailerSize {
 		// One block too many: the object ends before it, and the block begins the next one.
 		spill := bytes.Clone(w.object[before:])
 		w.object = w.object[:before]

@@ -329,7 +329,7 @@ func (c *copier) takeBuffer(ctx context.Context) ([]byte, error) {
 	select {
 	case b := <-c.buffers:
 		if b == nil {
-			b = make([]byte, 0, maxObject+bufferSlack)
+			b = make([]byte, 0, fullSize+bufferSlack)
 		}
 		return b[:0], nil
 	case <-ctx.Done():

@@ -21,7 +21,7 @@ const FormatVersion = 1
 
 // Sizes of docs/format/snapshot.md, in bytes.
 const (
-	maxObject   = 8 << 20   // a chunk object
+	maxObject   = 8 << 20   // a chunk object, at most
 	maxBlockRaw = 512 << 10 // a block, decompressed
 	maxFrame    = 1 << 20   // a block's zstd frame
 

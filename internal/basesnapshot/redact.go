@@ -10,7 +10,7 @@ import (
 const redacted = "redacted"
 
 // secretName matches names of options and settings that hold secrets.
-var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|private_?key|access_?key|api_?key|passfile|^sslkey$`)
+var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|(private|access|api)[_ -]?key|passfile|^sslkey$`)
 
 // settings that match secretName and hold none.
 var plainNames = map[string]bool{"password_encryption": true, "password_required": true, "passwordcheck.min_password_length": true}

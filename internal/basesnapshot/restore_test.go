@@ -17,7 +17,7 @@ import (
 func restoreAll(t *testing.T, store objectstore.Store, m *Manifest) string {
 	ctx := context.Background()
 	name, _ := newDatabase(t)
-	conn := server.Connect(t, name)
+	conn := testServer().Connect(t, name)
 	exec := func(sql string) {
 		_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 		require.NoError(t, err, sql)

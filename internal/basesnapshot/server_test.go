@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -16,18 +17,26 @@ import (
 	"tidemark/internal/testserver/postgres"
 )
 
-// server is shared by the tests of the package; each makes its own databases.
-var server *postgres.Server
-
-func TestMain(m *testing.M) {
-	var err error
-	if server, err = postgres.Launch(postgres.Options{Version: "15", Password: "server-password", Settings: map[string]string{"fsync": "off"}}); err != nil {
+// testServer is shared by the tests of the package; each makes its own databases. It is started when first
+// needed: fuzzing needs none.
+var testServer = sync.OnceValue(func() *postgres.Server {
+	server, err := postgres.Launch(postgres.Options{Version: "15", Password: "server-password"})
+	if err != nil {
 		log.Fatal(err)
 	}
+	launched = server
+	return server
+})
+
+var launched *postgres.Server
+
+func TestMain(m *testing.M) {
 	code := m.Run()
-	if err := server.Close(); err != nil {
-		log.Print(err)
-		code = max(code, 1)
+	if launched != nil {
+		if err := launched.Close(); err != nil {
+			log.Print(err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }
@@ -37,7 +46,7 @@ var databases atomic.Int32
 // newDatabase makes a database and returns its name and DSN.
 func newDatabase(t testing.TB) (name, dsn string) {
 	name = fmt.Sprintf("db%d", databases.Add(1))
-	return name, server.CreateDatabase(t, name)
+	return name, testServer().CreateDatabase(t, name)
 }
 
 //go:embed testdata/schema.sql
@@ -47,7 +56,7 @@ var richSchema string
 func newRichDatabase(t testing.TB) (name, dsn string) {
 	name, dsn = newDatabase(t)
 	sql := richSchema
-	if server.MustQuery(t, "postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'unrelated'") == "1" {
+	if testServer().MustQuery(t, "postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'unrelated'") == "1" {
 		_, sql, _ = strings.Cut(sql, "\n\n")
 	}
 	runAll(t, name, sql)
@@ -56,7 +65,7 @@ func newRichDatabase(t testing.TB) (name, dsn string) {
 
 // runAll runs the statements of a script one by one: some can't be run in a transaction.
 func runAll(t testing.TB, database, sql string) {
-	conn := server.Connect(t, database)
+	conn := testServer().Connect(t, database)
 	depth := false
 	var statement strings.Builder
 	for line := range strings.Lines(sql) {

@@ -43,7 +43,7 @@ func tableOf(t *testing.T, m *Manifest, name string) *Table {
 			return &m.Tables[i]
 		}
 	}
-	require.Fail(t, "no table "+name)
+	require.Fail(t, "no table "+name, "%q", m.Tables)
 	return nil
 }
 
@@ -64,13 +64,13 @@ func TestRichDatabaseComesBack(t *testing.T) {
 	require.Equal(t, result.LSN, m.LSN)
 	require.EqualValues(t, len(m.Tables), result.Snapshot.Tables)
 	restored := restoreAll(t, store, m)
-	want, got := tableHashes(t, server.Connect(t, name)), tableHashes(t, server.Connect(t, restored))
+	want, got := tableHashes(t, testServer().Connect(t, name)), tableHashes(t, testServer().Connect(t, restored))
 	require.Equal(t, want, got)
 
 	t.Run("schema", func(t *testing.T) {
 		// Dumping what was restored gives what was dumped, but for what was redacted.
 		dump := func(database string) string {
-			out, err := exec.Command(server.Path("pg_dump"), "--schema-only", server.SocketDSN(database)).Output()
+			out, err := exec.Command(testServer().Path("pg_dump"), "--schema-only", testServer().SocketDSN(database)).Output()
 			require.NoError(t, err)
 			return redactScript(plainScript(string(out)))
 		}
@@ -192,8 +192,8 @@ func moveMoney(t *testing.T, dsn string) func() error {
 
 func TestSnapshotUnderLoadIsConsistent(t *testing.T) {
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, bank)
-	server.MustExec(t, name, "CREATE PUBLICATION pub FOR ALL TABLES")
+	testServer().MustExec(t, name, bank)
+	testServer().MustExec(t, name, "CREATE PUBLICATION pub FOR ALL TABLES")
 	stop := moveMoney(t, dsn)
 	store := newStore(t)
 	o := options(dsn, store)
@@ -201,19 +201,19 @@ func TestSnapshotUnderLoadIsConsistent(t *testing.T) {
 	for range 3 {
 		_, m := take(t, o)
 		restored := restoreAll(t, store, m)
-		require.Equal(t, "4000000", server.MustQuery(t, restored, "SELECT (SELECT sum(balance) FROM left_side) + (SELECT sum(balance) FROM right_side)"))
-		require.Equal(t, "40000", server.MustQuery(t, restored, "SELECT (SELECT count(*) FROM left_side) + (SELECT count(*) FROM right_side)"))
+		require.Equal(t, "4000000", testServer().MustQuery(t, restored, "SELECT (SELECT sum(balance) FROM left_side) + (SELECT sum(balance) FROM right_side)"))
+		require.Equal(t, "40000", testServer().MustQuery(t, restored, "SELECT (SELECT count(*) FROM left_side) + (SELECT count(*) FROM right_side)"))
 	}
 	require.NoError(t, stop())
-	require.Equal(t, "0", server.MustQuery(t, "postgres", "SELECT count(*) FROM pg_replication_slots WHERE database = $1", name))
+	require.Equal(t, "0", testServer().MustQuery(t, "postgres", "SELECT count(*) FROM pg_replication_slots WHERE database = $1", name))
 }
 
 func TestExportedSnapshotIsTheOneTaken(t *testing.T) {
 	ctx := context.Background()
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, bank)
+	testServer().MustExec(t, name, bank)
 	stop := moveMoney(t, dsn)
-	exporter := server.Connect(t, name)
+	exporter := testServer().Connect(t, name)
 	_, err := exporter.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 	require.NoError(t, err)
 	var exported string
@@ -232,7 +232,7 @@ func TestExportedSnapshotIsTheOneTaken(t *testing.T) {
 	require.True(t, imported)
 	require.EqualValues(t, 0x1234, result.LSN)
 	require.NoError(t, stop())
-	require.Equal(t, want, tableHashes(t, server.Connect(t, restoreAll(t, store, m))))
+	require.Equal(t, want, tableHashes(t, testServer().Connect(t, restoreAll(t, store, m))))
 }
 
 func TestLargeTableIsCutIntoRanges(t *testing.T) {
@@ -262,7 +262,7 @@ func TestLargeTableIsCutIntoRanges(t *testing.T) {
 func TestRangesGiveEveryRowOnce(t *testing.T) {
 	ctx := context.Background()
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i; DELETE FROM t WHERE i % 3 = 0; INSERT INTO t SELECT 0 FROM generate_series(1, 5)")
+	testServer().MustExec(t, name, "CREATE TABLE t AS SELECT i FROM generate_series(1, 100000) i; DELETE FROM t WHERE i % 3 = 0; INSERT INTO t SELECT 0 FROM generate_series(1, 5)")
 	s, err := openSession(ctx, dsn)
 	require.NoError(t, err)
 	defer s.close()
@@ -288,16 +288,16 @@ func TestWideTableAndOddNames(t *testing.T) {
 	for i := range 1600 {
 		columns = append(columns, fmt.Sprintf(`"c %d ""q"""  integer DEFAULT %d`, i, i))
 	}
-	server.MustExec(t, name, "CREATE TABLE wide ("+strings.Join(columns, ", ")+"); INSERT INTO wide DEFAULT VALUES; INSERT INTO wide DEFAULT VALUES")
+	testServer().MustExec(t, name, "CREATE TABLE wide ("+strings.Join(columns, ", ")+"); INSERT INTO wide DEFAULT VALUES; INSERT INTO wide DEFAULT VALUES")
 	store := newStore(t)
 	_, m := take(t, options(dsn, store))
 	require.Len(t, tableOf(t, m, "public.wide").Columns, 1600)
-	require.Equal(t, tableHashes(t, server.Connect(t, name)), tableHashes(t, server.Connect(t, restoreAll(t, store, m))))
+	require.Equal(t, tableHashes(t, testServer().Connect(t, name)), tableHashes(t, testServer().Connect(t, restoreAll(t, store, m))))
 }
 
 func TestOnlyPublishedTablesAreTaken(t *testing.T) {
 	name, dsn := newRichDatabase(t)
-	server.MustExec(t, name, `CREATE PUBLICATION two FOR TABLE part, secured WITH (publish_via_partition_root = true)`)
+	testServer().MustExec(t, name, `CREATE PUBLICATION two FOR TABLE part, secured WITH (publish_via_partition_root = true)`)
 	o := options(dsn, newStore(t))
 	o.Publication = "two"
 	_, m := take(t, o)
@@ -335,16 +335,16 @@ func TestChangesMeanwhileBeginTheSnapshotAgain(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			name, dsn := newDatabase(t)
-			server.MustExec(t, name, `CREATE TYPE color AS ENUM ('red'); CREATE TABLE point3 (x integer); CREATE TABLE a (v integer); INSERT INTO a VALUES (1);
+			testServer().MustExec(t, name, `CREATE TYPE color AS ENUM ('red'); CREATE TABLE point3 (x integer); CREATE TABLE a (v integer); INSERT INTO a VALUES (1);
 				CREATE TABLE b AS SELECT v, 'red'::color AS c, row(1)::point3 AS p FROM generate_series(1, 5000) v`)
 			inner := newStore(t)
-			step := &stepStore{Store: inner, step: func() { server.MustExec(t, name, sql) }}
+			step := &stepStore{Store: inner, step: func() { testServer().MustExec(t, name, sql) }}
 			var logged bytes.Buffer
 			o := options(dsn, step)
 			o.Jobs, o.Log = 1, slog.New(slog.NewTextHandler(&logged, nil))
 			result, m := take(t, o)
 			require.Contains(t, logged.String(), "begins again")
-			require.Equal(t, tableHashes(t, server.Connect(t, name)), tableHashes(t, server.Connect(t, restoreAll(t, inner, m))))
+			require.Equal(t, tableHashes(t, testServer().Connect(t, name)), tableHashes(t, testServer().Connect(t, restoreAll(t, inner, m))))
 			// Nothing of the first attempt is left.
 			for info, err := range inner.List(context.Background(), "", "") {
 				require.NoError(t, err)
@@ -357,9 +357,9 @@ func TestChangesMeanwhileBeginTheSnapshotAgain(t *testing.T) {
 // TestHarmlessChangesDontDisturb: indexes, other tables and temporary tables come and go.
 func TestHarmlessChangesDontDisturb(t *testing.T) {
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
+	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
 	step := &stepStore{Store: newStore(t), step: func() {
-		server.MustExec(t, name, "CREATE INDEX ON b (v); CREATE TABLE c (x integer); CREATE TEMP TABLE d (x integer); ANALYZE b; CREATE TYPE fresh AS ENUM ('x'); GRANT SELECT ON b TO PUBLIC; ALTER TABLE b ADD CHECK (v > 0)")
+		testServer().MustExec(t, name, "CREATE INDEX ON b (v); CREATE TABLE c (x integer); CREATE TEMP TABLE d (x integer); ANALYZE b; CREATE TYPE fresh AS ENUM ('x'); GRANT SELECT ON b TO PUBLIC; ALTER TABLE b ADD CHECK (v > 0)")
 	}}
 	o := options(dsn, step)
 	o.Jobs, o.Attempts = 1, 1
@@ -370,14 +370,14 @@ func TestHarmlessChangesDontDisturb(t *testing.T) {
 
 func TestSchemaThatKeepsChangingIsNamed(t *testing.T) {
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
+	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
 	o := options(dsn, newStore(t))
 	o.Jobs, o.Attempts = 1, 2
 	var logged bytes.Buffer
 	o.Log = slog.New(slog.NewTextHandler(&logged, nil))
 	o.Progress = func(p Progress) {
 		if p.Phase == "copying" && p.TablesDone == 0 {
-			server.MustExec(t, name, "TRUNCATE b")
+			testServer().MustExec(t, name, "TRUNCATE b")
 		}
 	}
 	_, err := Take(context.Background(), o)
@@ -409,10 +409,10 @@ func TestDDLDuringTheDumpIsNoticed(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, schemaUnchanged(ctx, main, monitor, info.Version, then))
 		if sql == "DROP SUBSCRIPTION sub" {
-			server.MustExec(t, name, "ALTER SUBSCRIPTION sub SET (slot_name = NONE)")
+			testServer().MustExec(t, name, "ALTER SUBSCRIPTION sub SET (slot_name = NONE)")
 		}
-		server.MustExec(t, name, "CREATE TEMP TABLE x (y serial); ANALYZE")
-		server.MustExec(t, name, sql)
+		testServer().MustExec(t, name, "CREATE TEMP TABLE x (y serial); ANALYZE")
+		testServer().MustExec(t, name, sql)
 		changed := schemaUnchanged(ctx, main, monitor, info.Version, then)
 		require.True(t, isChanged(changed), sql)
 		require.Contains(t, changed.Error(), object, sql)
@@ -425,10 +425,10 @@ func TestOlderTransactionsAreNamedAndWaitedForOnlySoLong(t *testing.T) {
 	ctx := context.Background()
 	_, dsn := newDatabase(t)
 	other, _ := newDatabase(t)
-	blocker := server.Connect(t, other)
+	blocker := testServer().Connect(t, other)
 	_, err := blocker.Exec(ctx, "BEGIN; CREATE TABLE x (); SELECT 'blocker-secret'")
 	require.NoError(t, err)
-	server.MustExec(t, other, "BEGIN; CREATE TABLE y (); PREPARE TRANSACTION 'prepared one'")
+	testServer().MustExec(t, other, "BEGIN; CREATE TABLE y (); PREPARE TRANSACTION 'prepared one'")
 	var logged bytes.Buffer
 	o := options(dsn, newStore(t))
 	o.WaitTimeout, o.Log = 2500*time.Millisecond, slog.New(slog.NewTextHandler(&logged, nil))
@@ -450,13 +450,13 @@ func TestOlderTransactionsAreNamedAndWaitedForOnlySoLong(t *testing.T) {
 	_, err = Take(short, o)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	requireNoWalsender(t)
-	server.MustExec(t, other, "ROLLBACK PREPARED 'prepared one'")
+	testServer().MustExec(t, other, "ROLLBACK PREPARED 'prepared one'")
 	take(t, o)
 }
 
 func requireNoWalsender(t *testing.T) {
 	require.Eventually(t, func() bool {
-		return server.MustQuery(t, "postgres", "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender') + (SELECT count(*) FROM pg_replication_slots)") == "0"
+		return testServer().MustQuery(t, "postgres", "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender') + (SELECT count(*) FROM pg_replication_slots)") == "0"
 	}, 10*time.Second, 20*time.Millisecond)
 }
 
@@ -464,8 +464,8 @@ func requireNoWalsender(t *testing.T) {
 func TestLockedTablesAreWaitedFor(t *testing.T) {
 	ctx := context.Background()
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
-	locker := server.Connect(t, name)
+	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
+	locker := testServer().Connect(t, name)
 	var logged lockedBuffer
 	step := &stepStore{Store: newStore(t), step: func() {
 		_, err := locker.Exec(ctx, "BEGIN; LOCK TABLE b")
@@ -504,10 +504,10 @@ func (l *lockedBuffer) String() string {
 // TestBrokenWorkerTriesAgain ends the copying backend once.
 func TestBrokenWorkerTriesAgain(t *testing.T) {
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v, md5(v::text) FROM generate_series(1, 300000) v")
+	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v, md5(v::text) FROM generate_series(1, 300000) v")
 	var logged lockedBuffer
 	step := &stepStore{Store: newStore(t), step: func() {
-		server.MustQuery(t, name, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'COPY%' OR query LIKE 'ROLLBACK TO%' OR query LIKE 'SAVEPOINT%'")
+		testServer().MustQuery(t, name, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'COPY%' OR query LIKE 'ROLLBACK TO%' OR query LIKE 'SAVEPOINT%'")
 	}}
 	o := options(dsn, step)
 	o.Jobs, o.Log = 1, slog.New(slog.NewTextHandler(&logged, nil))
@@ -518,56 +518,56 @@ func TestBrokenWorkerTriesAgain(t *testing.T) {
 
 func TestPrivilegesThatAreMissingAreNamed(t *testing.T) {
 	name, _ := newDatabase(t)
-	server.MustExec(t, name, `DROP ROLE IF EXISTS weak; CREATE ROLE weak LOGIN REPLICATION PASSWORD 'weak-password'; CREATE TABLE t (i integer); INSERT INTO t VALUES (1);
+	testServer().MustExec(t, name, `DROP ROLE IF EXISTS weak; CREATE ROLE weak LOGIN REPLICATION PASSWORD 'weak-password'; CREATE TABLE t (i integer); INSERT INTO t VALUES (1);
 		CREATE TABLE s (i integer); ALTER TABLE s ENABLE ROW LEVEL SECURITY; INSERT INTO s VALUES (1)`)
-	dsn := server.DSNFor("weak", "weak-password", name)
+	dsn := testServer().DSNFor("weak", "weak-password", name)
 	store := newStore(t)
 	_, err := Take(context.Background(), options(dsn, store))
 	require.Equal(t, fault.Usage, fault.CodeOf(err), "%v", err)
 	require.ErrorContains(t, err, "permission denied")
-	server.MustExec(t, name, "GRANT pg_read_all_data TO weak")
+	testServer().MustExec(t, name, "GRANT pg_read_all_data TO weak")
 	_, err = Take(context.Background(), options(dsn, store))
 	require.Equal(t, fault.Usage, fault.CodeOf(err), "%v", err)
 	require.ErrorContains(t, err, "row-level security")
 	for range store.List(context.Background(), "", "") {
 		require.Fail(t, "a failed snapshot left something")
 	}
-	server.MustExec(t, name, "ALTER ROLE weak BYPASSRLS")
+	testServer().MustExec(t, name, "ALTER ROLE weak BYPASSRLS")
 	_, m := take(t, options(dsn, store))
 	require.EqualValues(t, 1, tableOf(t, m, "public.s").Rows)
-	server.MustExec(t, name, "ALTER ROLE weak NOREPLICATION")
+	testServer().MustExec(t, name, "ALTER ROLE weak NOREPLICATION")
 	_, err = Take(context.Background(), options(dsn, store))
 	require.Equal(t, fault.Usage, fault.CodeOf(err), "%v", err)
-	server.MustExec(t, name, "ALTER ROLE weak REPLICATION")
-	_, err = Take(context.Background(), options(server.DSNFor("weak", "wrong-password", name), store))
+	testServer().MustExec(t, name, "ALTER ROLE weak REPLICATION")
+	_, err = Take(context.Background(), options(testServer().DSNFor("weak", "wrong-password", name), store))
 	require.Equal(t, fault.Usage, fault.CodeOf(err), "%v", err)
 	require.NotContains(t, err.Error(), "wrong-password")
 }
 
 // TestSQLASCIIDatabase: bytes that are no text come back as they are.
 func TestSQLASCIIDatabase(t *testing.T) {
-	server.MustExec(t, "postgres", "CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LC_COLLATE 'C' LC_CTYPE 'C'")
-	server.MustExec(t, "ascii", `SET client_encoding = 'SQL_ASCII'; CREATE TABLE t (v text); INSERT INTO t VALUES (E'\xff\xfe\x0a\x5c')`)
+	testServer().MustExec(t, "postgres", "CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LC_COLLATE 'C' LC_CTYPE 'C'")
+	testServer().MustExec(t, "ascii", `SET client_encoding = 'SQL_ASCII'; CREATE TABLE t (v text); INSERT INTO t VALUES (E'\xff\xfe\x0a\x5c')`)
 	store := newStore(t)
-	_, m := take(t, options(server.DSN("ascii"), store))
+	_, m := take(t, options(testServer().DSN("ascii"), store))
 	require.Equal(t, "\xff\xfe\\n\\\\\n", chunkText(t, store, tableOf(t, m, "public.t").Chunks))
 	require.Equal(t, "SQL_ASCII", m.Database.Encoding)
 }
 
 func TestLatin1DatabaseIsTakenAsUTF8(t *testing.T) {
-	server.MustExec(t, "postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C'")
-	server.MustExec(t, "latin", `CREATE TABLE "größe" (v text); COMMENT ON TABLE "größe" IS 'wie groß'; INSERT INTO "größe" VALUES ('ä')`)
+	testServer().MustExec(t, "postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C'")
+	runAll(t, "latin", "SET client_encoding = 'UTF8';\n"+`CREATE TABLE "größe" (v text); COMMENT ON TABLE "größe" IS 'wie groß'; INSERT INTO "größe" VALUES ('ä');`)
 	store := newStore(t)
-	_, m := take(t, options(server.DSN("latin"), store))
+	_, m := take(t, options(testServer().DSN("latin"), store))
 	require.Equal(t, "ä\n", chunkText(t, store, tableOf(t, m, "public.größe").Chunks))
 	require.Contains(t, itemOf(t, m, "COMMENT", `TABLE "größe"`).SQL, "wie groß")
-	require.Equal(t, tableHashes(t, server.Connect(t, "latin")), tableHashes(t, server.Connect(t, restoreAll(t, store, m))))
+	require.Equal(t, "ä", testServer().MustQuery(t, restoreAll(t, store, m), `SELECT v FROM "größe"`))
 }
 
 func TestVerifyNamesEveryDamagedObject(t *testing.T) {
 	ctx := context.Background()
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
+	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v FROM generate_series(1, 5000) v")
 	store := newStore(t)
 	result, m := take(t, options(dsn, store))
 	objects := []catalog.Object{result.Snapshot.Manifest}
@@ -603,7 +603,7 @@ func TestVerifyNamesEveryDamagedObject(t *testing.T) {
 
 func TestStoreFailureEndsTheSnapshot(t *testing.T) {
 	name, dsn := newDatabase(t)
-	server.MustExec(t, name, "CREATE TABLE a AS SELECT v FROM generate_series(1, 5000) v")
+	testServer().MustExec(t, name, "CREATE TABLE a AS SELECT v FROM generate_series(1, 5000) v")
 	_, err := Take(context.Background(), options(dsn, brokenStore{newStore(t)}))
 	require.ErrorIs(t, err, objectstore.ErrUnavailable)
 	require.Equal(t, fault.Unreachable, fault.CodeOf(err))

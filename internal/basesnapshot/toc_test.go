@@ -33,11 +33,11 @@ var listLine = regexp.MustCompile(`^(\d+); (\d+) (\d+) (.*)$`)
 // TestTOCIsThatOfPgRestore compares with pg_restore -l, entry by entry.
 func TestTOCIsThatOfPgRestore(t *testing.T) {
 	_, dsn := newRichDatabase(t)
-	path, data := dumpFile(t, server.Path("pg_dump"), dsn)
+	path, data := dumpFile(t, testServer().Path("pg_dump"), dsn)
 	parsed, err := parseTOC(data)
 	require.NoError(t, err)
 	require.Equal(t, 14, parsed.Minor)
-	requireSameList(t, server.Path("pg_restore"), path, parsed)
+	requireSameList(t, testServer().Path("pg_restore"), path, parsed)
 }
 
 func requireSameList(t *testing.T, pgRestore, path string, parsed *toc) {
@@ -90,8 +90,8 @@ func withoutHidden(got, want []string) []string {
 // TestItemsAreThatScript compares our items, run together in their passes, with pg_restore's script.
 func TestItemsAreThatScript(t *testing.T) {
 	_, dsn := newRichDatabase(t)
-	path, data := dumpFile(t, server.Path("pg_dump"), dsn)
-	requireSameScript(t, server.Path("pg_restore"), path, data)
+	path, data := dumpFile(t, testServer().Path("pg_dump"), dsn)
+	requireSameScript(t, testServer().Path("pg_restore"), path, data)
 }
 
 func requireSameScript(t *testing.T, pgRestore, path string, data []byte) {
@@ -265,7 +265,7 @@ func TestPgDumpIsFoundAndChecked(t *testing.T) {
 	d, err := findPgDump(ctx, "", 15)
 	require.NoError(t, err)
 	require.Equal(t, 15, d.Major)
-	_, err = findPgDump(ctx, server.Path("pg_dump"), 99)
+	_, err = findPgDump(ctx, testServer().Path("pg_dump"), 99)
 	require.ErrorContains(t, err, "pg_dump must be of PostgreSQL 99 or newer")
 	_, err = findPgDump(ctx, "/nowhere/pg_dump", 15)
 	require.ErrorContains(t, err, "/nowhere/pg_dump can't be used")
