@@ -1,7 +1,7 @@
 package catalog
 
 import (
-	"fmt"
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -185,11 +185,14 @@ func TestBooksAreVouchedFor(t *testing.T) {
 	key := bookKey(0)
 	lines, err := readBook(t.Context(), store, 0)
 	require.NoError(t, err)
+	retold := append([][]byte{}, lines...)
+	retold[bookSize-1] = bytes.Replace(lines[bookSize-1], []byte("orders"), []byte("0rders"), 1)
 	lines[7], lines[8] = lines[8], lines[7]
 	for name, spoil := range map[string]func(){
-		"other lines": func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines))) },
-		"fewer lines": func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines[:9]))) },
-		"missing":     func() { require.NoError(t, store.Delete(t.Context(), key)) },
+		"its last line": func() { replace(t, store, key, sealed(t, magicBook, joinLines(retold))) },
+		"other lines":   func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines))) },
+		"fewer lines":   func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines[:9]))) },
+		"missing":       func() { require.NoError(t, store.Delete(t.Context(), key)) },
 	} {
 		spoil()
 		v := open(t, store).View()
@@ -203,8 +206,33 @@ func TestBooksAreVouchedFor(t *testing.T) {
 		require.Len(t, found, 1)
 		require.Equal(t, key, found[0].Object)
 		require.True(t, found[0].Derived)
-		require.NoError(t, store.Put(t.Context(), fmt.Sprintf("spare-%s", name), nil))
 		_ = store.Delete(t.Context(), key)
-		require.NoError(t, store.Put(t.Context(), key, []byte("x")))
+		require.NoError(t, store.Put(t.Context(), key, []byte("x"))) // for the next to replace
+	}
+}
+
+// TestForgedLines: whole objects with right checksums, whose lines obey every rule but that of the chain.
+func TestForgedLines(t *testing.T) {
+	for name, forge := range map[string]func(*Entry){
+		"its own past": func(e *Entry) { e.Prev = hashOf([]byte("elsewhere")) },
+		"another's":    func(e *Entry) { e.Archive = "00000000-2a43-4b7e-9d0f-0d6c0b0f7a11" },
+		"retold":       func(e *Entry) { e.Segment.Inserts++ }, // the entry after it tells
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := objectstore.NewMem()
+			l := begun(t, store)
+			grow(t, l, 67)
+			e, ok, err := l.View().Entry(t.Context(), 66)
+			require.NoError(t, err)
+			require.True(t, ok)
+			forge(&e)
+			line, err := marshal(e)
+			require.NoError(t, err)
+			replace(t, store, logKey(66), encodeLogObject(line, l.leaf.lines[64:65]))
+			_, err = Open(t.Context(), store)
+			require.Equal(t, fault.Damage, fault.CodeOf(err), "%v", err)
+			require.ErrorContains(t, err, "does not continue the chain")
+			require.NotEmpty(t, verified(t, store))
+		})
 	}
 }

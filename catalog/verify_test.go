@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -144,4 +146,35 @@ func TestVerifyBesideAppenders(t *testing.T) {
 		require.Empty(t, verified(t, store))
 	}
 	require.NoError(t, g.Wait())
+}
+
+// lateStore gives an object only to the third who asks.
+type lateStore struct {
+	objectstore.Store
+	key   string
+	data  []byte
+	asked int
+}
+
+func (s *lateStore) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
+	if key == s.key {
+		if s.asked++; s.asked == 3 {
+			if err := s.Put(ctx, key, s.data); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.Store.Get(ctx, key, offset, length)
+}
+
+// TestVerifyWaitsForTheLastRoot: an appender is just writing it.
+func TestVerifyWaitsForTheLastRoot(t *testing.T) {
+	inner := objectstore.NewMem()
+	ended(t, inner, 75)
+	data, err := readAll(t.Context(), inner, rootKey(75))
+	require.NoError(t, err)
+	require.NoError(t, inner.Delete(t.Context(), rootKey(75)))
+	store := &lateStore{Store: inner, key: rootKey(75), data: data}
+	require.Empty(t, verified(t, store))
+	require.Equal(t, 3, store.asked)
 }
