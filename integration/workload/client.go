@@ -27,14 +27,15 @@ type shape struct {
 	run    func(*client, context.Context) error
 }
 
+// TRUNCATE is rare: a base snapshot begins again when a table was truncated while it was taken.
 var shapes = []shape{
-	{"single", 30, (*client).single},
-	{"several", 30, (*client).several},
-	{"events", 25, (*client).events},
-	{"bulk", 4, (*client).bulk},
-	{"truncate", 2, (*client).truncate},
-	{"rolled back", 5, (*client).rolledBack},
-	{"prepared", 4, nil}, // ends otherwise than by COMMIT
+	{"single", 300, (*client).single},
+	{"several", 300, (*client).several},
+	{"events", 250, (*client).events},
+	{"bulk", 40, (*client).bulk},
+	{"truncate", 4, (*client).truncate},
+	{"rolled back", 50, (*client).rolledBack},
+	{"prepared", 40, nil}, // ends otherwise than by COMMIT
 }
 
 // run works until ctx ends.
