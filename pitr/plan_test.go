@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type synthetic struct {
 	mks     []catalog.MarkPoint
 	entries []catalog.Entry
 	indexes map[string]*segment.Index
-	asked   int // index reads
+	asked   atomic.Int64 // index reads
 }
 
 var _ source = (*synthetic)(nil)
@@ -65,7 +66,7 @@ func (s *synthetic) withXID(_ context.Context, xid uint32) iter.Seq2[catalog.Ent
 }
 
 func (s *synthetic) index(_ context.Context, e catalog.Entry) (*segment.Index, error) {
-	s.asked++
+	s.asked.Add(1)
 	if x := s.indexes[e.Segment.Objects[0].Key]; x != nil {
 		return x, nil
 	}
@@ -303,7 +304,7 @@ func TestLog(t *testing.T) {
 			require.NoError(t, err)
 			out = append(out, fmt.Sprintf("%d:%d", line.History, line.XID))
 		}
-		return out, s.asked
+		return out, int(s.asked.Load())
 	}
 	all, _ := list(LogQuery{})
 	require.Equal(t, []string{"1:7", "1:8", "1:9", "1:10", "1:11", "1:12", "1:13", "1:20", "1:21", "2:20", "2:22"}, all)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -27,16 +28,17 @@ const readAhead = 4
 
 // fetchParts reads the parts of the plan's segments ahead, several at a time, and gives them in order.
 // Each was compared with the catalog's SHA-256 before it is given. The channel is closed at the end, or
-// early when ctx ends.
-func (r *run) fetchParts(ctx context.Context) <-chan *fetched {
+// early when ctx ends; wait returns once nothing is being read any more.
+func (r *run) fetchParts(ctx context.Context) (parts <-chan *fetched, wait func()) {
+	var under sync.WaitGroup
 	// One part is with the reader, one is taken out of the queue and waits to be sent.
 	out := make(chan *fetched, readAhead-1)
-	go func() {
+	under.Go(func() {
 		defer close(out)
 		for i, e := range r.plan.entries {
 			for _, o := range e.Segment.Objects {
 				f := &fetched{entry: i, object: o, data: make(chan []byte, 1)}
-				go func() {
+				under.Go(func() {
 					defer close(f.data)
 					data, err := r.o.Archive.getVerified(ctx, f.object)
 					if err != nil {
@@ -44,7 +46,7 @@ func (r *run) fetchParts(ctx context.Context) <-chan *fetched {
 						return
 					}
 					f.data <- data
-				}()
+				})
 				select {
 				case out <- f:
 				case <-ctx.Done():
@@ -52,8 +54,8 @@ func (r *run) fetchParts(ctx context.Context) <-chan *fetched {
 				}
 			}
 		}
-	}()
-	return out
+	})
+	return out, under.Wait
 }
 
 // segmentParts gives the parts of one entry to a segment.Reader.
@@ -97,7 +99,11 @@ func (r *run) replay(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	parts := r.fetchParts(ctx)
+	parts, wait := r.fetchParts(ctx)
+	defer func() {
+		cancel()
+		wait()
+	}()
 	for i := range r.plan.entries {
 		if err := r.replaySegment(ctx, a, parts, i); err != nil {
 			a.Abort()
