@@ -91,7 +91,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a, err := apply.New(ctx, apply.Options{
-		Connect:    func(ctx context.Context) (*pgconn.PgConn, error) { return r.session(ctx) },
+		Connect:    r.replaySession,
 		Workers:    r.o.Jobs,
 		Want:       func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
@@ -209,4 +209,20 @@ func (r *run) checkReplayed(counts map[string]apply.Counts) error {
 		}
 	}
 	return nil
+}
+
+// replaySession opens a session that finds rows by an index wherever there is one. The planner knows no
+// statistics of tables that have just been filled and would read small ones from end to end; but replay
+// leaves a dead row with each update, so that small tables grow large within one transaction. Just-in-time
+// compilation, which the price of a forbidden plan would call for, can't pay for single rows.
+func (r *run) replaySession(ctx context.Context) (*pgconn.PgConn, error) {
+	conn, err := r.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := exec(ctx, conn, "SET enable_seqscan = off; SET jit = off"); err != nil {
+		closeNow(conn)
+		return nil, fault.Wrap(err, fault.Failed, "", "set up a session for replay")
+	}
+	return conn, nil
 }
