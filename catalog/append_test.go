@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -187,6 +189,48 @@ func TestKilledBeforeTheRoot(t *testing.T) {
 	require.True(t, found[0].Derived)
 	put(t, open(t, inner), claim())
 	require.Empty(t, verified(t, inner))
+}
+
+// TestRequestsOfAppending: one put an entry, and one a root.
+func TestRequestsOfAppending(t *testing.T) {
+	store := faulty.New(objectstore.NewMem())
+	l := begun(t, store)
+	grow(t, l, 4032)
+	_ = store.Requests()
+	grow(t, l, 4095)
+	require.Equal(t, map[string]int{"put": 63}, store.Requests())
+	grow(t, l, 4096)
+	require.Equal(t, map[string]int{"put": 3}, store.Requests(), "entry, book, root")
+
+	put(t, open(t, store), hold("from elsewhere"))
+	_ = store.Requests()
+	grow(t, l, 4098)
+	require.Equal(t, map[string]int{"put": 2, "get": 1, "list": 1, "stat": 1}, store.Requests(), "lost the race; the other wrote the root")
+}
+
+// TestRootThatIsThere: a root that says the same in other bytes is right, one that does not is told.
+func TestRootThatIsThere(t *testing.T) {
+	store := objectstore.NewMem()
+	l := begun(t, store)
+	grow(t, l, 64)
+	right, err := rootText(testID, l.leaf)
+	require.NoError(t, err)
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithSingleSegment(true))
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		text []byte
+		want fault.Code
+	}{"right": {right, fault.OK}, "wrong": {bytes.ToUpper(right), fault.Damage}} {
+		store := objectstore.NewMem()
+		l := begun(t, store)
+		grow(t, l, 63)
+		data := appendSum(enc.EncodeAll(c.text, magicOf(magicRoot)))
+		require.NotEqual(t, sealed(t, magicRoot, c.text), data)
+		require.NoError(t, store.Put(t.Context(), rootKey(64), data))
+		grow(t, l, 64)
+		require.Equal(t, c.want, fault.CodeOf(l.Lag()), "%s: %v", name, l.Lag())
+		require.Equal(t, c.want == fault.OK, len(verified(t, store)) == 0)
+	}
 }
 
 func TestFencing(t *testing.T) {
