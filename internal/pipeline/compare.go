@@ -40,7 +40,7 @@ func compare(h *catalog.History, timeline int32, end segment.LSN, id walstream.I
 		}
 	}
 	if id.FlushLSN < end {
-		return judgement{verdict: newHistory, reason: fmt.Sprintf("the server's WAL ends at %s, the archive already holds %s: its data directory was rolled back to an older copy", id.FlushLSN, end)}
+		return judgement{verdict: newHistory, reason: rolledBack(id.FlushLSN, end).reason}
 	}
 	if id.Slot.ConfirmedFlush > end {
 		return judgement{verdict: gap, reason: fmt.Sprintf("slot was advanced to %s by someone else, the archive ends at %s", id.Slot.ConfirmedFlush, end)}
@@ -95,10 +95,10 @@ func (r *resent) covers(commit segment.LSN) bool { return commit < r.end }
 func (r *resent) seen(b segment.Begin) error {
 	want, ok := r.expected[b.CommitLSN]
 	if !ok {
-		return &divergedError{fmt.Sprintf("the server sent a commit at %s (xid %d) that the archive does not hold, below its end %s", b.CommitLSN, b.XID, r.end)}
+		return &divergedError{reason: fmt.Sprintf("the server sent a commit at %s (xid %d) that the archive does not hold, below its end %s", b.CommitLSN, b.XID, r.end)}
 	}
 	if want.xid != b.XID || want.time != b.CommitTime {
-		return &divergedError{fmt.Sprintf("the commit at %s is xid %d of %s on the server, xid %d of %s in the archive", b.CommitLSN, b.XID, b.CommitTime, want.xid, want.time)}
+		return &divergedError{reason: fmt.Sprintf("the commit at %s is xid %d of %s on the server, xid %d of %s in the archive", b.CommitLSN, b.XID, b.CommitTime, want.xid, want.time)}
 	}
 	delete(r.expected, b.CommitLSN)
 	return nil
@@ -110,13 +110,21 @@ func (r *resent) done(walEnd segment.LSN) bool { return len(r.expected) == 0 || 
 // passed is told that the server's decoding has reached the archive's end: nothing may be missing.
 func (r *resent) passed() error {
 	for lsn, c := range r.expected {
-		return &divergedError{fmt.Sprintf("the archive holds a commit at %s (xid %d) that the server did not send again", lsn, c.xid)}
+		return &divergedError{reason: fmt.Sprintf("the archive holds a commit at %s (xid %d) that the server did not send again", lsn, c.xid)}
 	}
 	r.expected = nil
 	return nil
 }
 
 // divergedError says that the server's WAL is not the archive's: a new history must begin.
-type divergedError struct{ reason string }
+type divergedError struct {
+	reason string
+	fork   segment.LSN // where the server left the archive's line of WAL, 0 if that isn't known
+}
+
+// rolledBack is the error for a server whose WAL ends before the archive does.
+func rolledBack(flush, end segment.LSN) *divergedError {
+	return &divergedError{reason: fmt.Sprintf("the server's WAL ends at %s, the archive already holds %s: its data directory was rolled back to an older copy", flush, end)}
+}
 
 func (e *divergedError) Error() string { return e.reason }

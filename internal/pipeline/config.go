@@ -24,6 +24,8 @@ import (
 // MessagePrefix is the prefix of the logical messages that Tidemark writes: marks and heartbeats.
 const MessagePrefix = "tidemark"
 
+const defaultPublication = "tidemark"
+
 // Contents of Tidemark's logical messages.
 const (
 	heartbeatContent = "heartbeat"
@@ -60,7 +62,7 @@ type Config struct {
 
 func (c *Config) setDefaults() error {
 	if c.Publication == "" {
-		c.Publication = "tidemark"
+		c.Publication = defaultPublication
 	}
 	if c.SegmentMaxAge == 0 {
 		c.SegmentMaxAge = 10 * time.Second

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,7 +13,6 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
-	"tidemark/segment"
 	"tidemark/walstream"
 )
 
@@ -37,14 +38,14 @@ func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err
 	if r.catalog, err = catalog.Open(ctx, r.cfg.Store); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
 		return nil, err
 	}
-	if err := r.settleSlotName(facts); err != nil {
+	if err := r.settleNames(facts); err != nil {
 		return nil, err
 	}
 	slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.preflight(ctx, conn); err != nil {
+	if err := r.preflight(ctx, conn, slot); err != nil {
 		return nil, err
 	}
 	if r.catalog == nil {
@@ -74,6 +75,36 @@ func (r *runner) firstConnection(ctx context.Context) (conn *pgx.Conn, err error
 		}
 	}
 	return nil, err
+}
+
+// settleNames finds the names of slot and publication and the tables: those that the archive recorded, so
+// that a restart with other flags can't narrow what is archived without a word.
+func (r *runner) settleNames(facts sourceFacts) error {
+	if err := r.settleSlotName(facts); err != nil || r.catalog == nil {
+		return err
+	}
+	h, ok := r.catalog.View().Newest()
+	if !ok {
+		return nil
+	}
+	switch {
+	case r.cfg.Publication == h.Begins.Publication:
+	case r.cfg.Publication == defaultPublication:
+		r.cfg.Publication = h.Begins.Publication
+	default:
+		return fault.New(fault.Usage, "leave --publication out, or give this publication an archive of its own",
+			"this archive is fed by publication %q, not %q", h.Begins.Publication, r.cfg.Publication)
+	}
+	if len(r.cfg.Tables) > 0 && !slices.Equal(r.cfg.Tables, h.Begins.Tables) {
+		recorded := "all tables"
+		if len(h.Begins.Tables) > 0 {
+			recorded = strings.Join(h.Begins.Tables, ", ")
+		}
+		return fault.New(fault.Usage, "leave --table out, or give these tables an archive of their own",
+			"this archive holds %s, not %s", recorded, strings.Join(r.cfg.Tables, ", "))
+	}
+	r.cfg.Tables = h.Begins.Tables
+	return nil
 }
 
 // settleSlotName finds the slot's name: as given, else as the archive recorded it, else by the database.
@@ -112,17 +143,23 @@ func DefaultSlot(database string) string {
 }
 
 // preflight refuses a source that would make the archive incomplete, naming the first reason and its cure.
-func (r *runner) preflight(ctx context.Context, conn *pgx.Conn) error {
+// Where an archive goes on, what troubles only base snapshots or single tables is no reason to let the slot
+// hold back WAL: it is told and streaming goes on.
+func (r *runner) preflight(ctx context.Context, conn *pgx.Conn, slot *walstream.SlotState) error {
 	findings, err := walstream.Check(ctx, conn, r.streamConfig())
 	if err != nil {
 		return err
+	}
+	goesOn := false
+	if r.catalog != nil && slot != nil {
+		_, goesOn = r.catalog.View().Newest()
 	}
 	var fatal []walstream.Finding
 	for _, f := range findings {
 		if f.ID == "slot_lost" && r.cfg.AcceptGap {
 			continue // it will be recorded and replaced
 		}
-		if f.Fatal {
+		if f.Fatal && !(goesOn && slices.Contains(tolerable, f.ID)) {
 			fatal = append(fatal, f)
 			continue
 		}
@@ -138,6 +175,9 @@ func (r *runner) preflight(ctx context.Context, conn *pgx.Conn) error {
 	f := fatal[0]
 	return fault.New(findingCode(f), findingHint(f), "%s: %s%s", f.Object, f.Problem, more)
 }
+
+// tolerable are the findings that keep a new archive from beginning but not an old one from going on.
+var tolerable = []string{"table_select", "table_row_security", "pattern_no_table"}
 
 // findingHint is a finding's cure, or, for one that no statement cures, what to do.
 func findingHint(f walstream.Finding) string {
@@ -199,13 +239,14 @@ func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceF
 		case slot.Active:
 			return nil, slotActive(r.cfg.Slot, slot)
 		}
-		return nil, r.appendHistory(ctx, conn, facts, slot.ConfirmedFlush, 0, "the archive begins, from a slot that was there already")
+		return nil, r.appendHistory(ctx, conn, facts, slot.ConfirmedFlush,
+			catalog.History{Reason: "the archive begins, from a slot that was there already"})
 	}
 	created, err := walstream.CreateSlot(ctx, r.streamConfig())
 	if err != nil {
 		return nil, err
 	}
-	if err := r.appendHistory(ctx, conn, facts, created.ConsistentPoint, 0, "the archive begins"); err != nil {
+	if err := r.appendHistory(ctx, conn, facts, created.ConsistentPoint, catalog.History{Reason: "the archive begins"}); err != nil {
 		closeSlot(created)
 		return nil, err
 	}
@@ -237,140 +278,4 @@ func closeSlot(created *walstream.CreatedSlot) {
 	defer cancel()
 	// Only the exported snapshot dies with this connection; the slot stays.
 	_ = created.Close(ctx)
-}
-
-// continueHistory sees to it that an archive with a history has a slot to go on from.
-func (r *runner) continueHistory(ctx context.Context, facts sourceFacts, slot *walstream.SlotState, h catalog.HistoryPoint) error {
-	if slot != nil {
-		return nil // session compares it with the archive
-	}
-	if facts.systemID != h.Begins.SystemID || facts.database != h.Begins.Database {
-		return r.beginHistory(ctx, fmt.Sprintf("the source is another cluster or database (system identifier %s, database %s)", facts.systemID, facts.database))
-	}
-	lost := fault.New(fault.Gap, gapHint, "slot %q is gone: what was committed after %s may be missing from history %d", r.cfg.Slot, h.End, h.Number)
-	if !r.cfg.AcceptGap {
-		return lost
-	}
-	return r.acceptGap(ctx, lost)
-}
-
-// otherWriterFresh is how recent another archiver's entry must be for a new history to be refused: a
-// configuration copied to a second cluster must not take a living archive over.
-const otherWriterFresh = 2 * time.Minute
-
-// beginHistory ends the newest history where it is and begins another, with a slot and a base snapshot.
-func (r *runner) beginHistory(ctx context.Context, reason string) error {
-	return r.withSource(ctx, func(conn *pgx.Conn) error {
-		facts, err := readFacts(ctx, conn)
-		if err != nil {
-			return err
-		}
-		view := r.catalog.View()
-		silent := time.Since(view.Head().At)
-		if w := view.Epoch().Writer; view.Epoch().Epoch != 0 && w.Instance != r.instance.id && !w.Stopped && silent < otherWriterFresh {
-			return fault.New(fault.Conflict, "stop that archiver and wait two minutes, or give this source an archive of its own",
-				"%s, and another archiver (%s, process %d) wrote to this archive %s ago", reason, w.Host, w.PID, silent.Round(time.Second))
-		}
-		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
-			return err
-		}
-		from, err := r.slotPosition(ctx, conn)
-		if err != nil {
-			return err
-		}
-		parent, _ := view.Newest()
-		r.log.Warn("a new history begins", "reason", reason, "from", from)
-		if err := r.appendHistory(ctx, conn, facts, from, parent.Number, reason); err != nil {
-			return err
-		}
-		r.needs.request("a new history began")
-		return nil
-	})
-}
-
-// slotPosition returns where the slot will go on, making it if it isn't there.
-func (r *runner) slotPosition(ctx context.Context, conn *pgx.Conn) (segment.LSN, error) {
-	slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
-	if err != nil {
-		return 0, err
-	}
-	if slot != nil {
-		return slot.ConfirmedFlush, nil
-	}
-	created, err := walstream.CreateSlot(ctx, r.streamConfig())
-	if err != nil {
-		return 0, err
-	}
-	closeSlot(created)
-	return created.ConsistentPoint, nil
-}
-
-// appendHistory appends the history entry that begins at from.
-func (r *runner) appendHistory(ctx context.Context, conn *pgx.Conn, facts sourceFacts, from segment.LSN, parent uint32, reason string) error {
-	timeline, err := readTimeline(ctx, conn)
-	if err != nil {
-		return err
-	}
-	_, err = r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
-		if newest, _ := v.Newest(); newest.Number != parent {
-			return catalog.Entry{}, fault.New(fault.Conflict, "one archiver for an archive is enough: let that one run", "another archiver began history %d", newest.Number)
-		}
-		return catalog.Entry{Kind: catalog.KindHistory, History: parent + 1, From: from, To: from, Begins: &catalog.History{
-			SystemID: facts.systemID, Timeline: timeline, ServerVersion: facts.version, Database: facts.database, Encoding: facts.encoding,
-			Slot: r.cfg.Slot, Publication: r.cfg.Publication, Tables: r.cfg.Tables, Parent: parent, Reason: reason,
-		}}, nil
-	})
-	return err
-}
-
-// readTimeline reads the timeline being written from a WAL file's name: the control file's lags behind a
-// promotion.
-func readTimeline(ctx context.Context, conn *pgx.Conn) (timeline int32, err error) {
-	err = conn.QueryRow(ctx, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int`).Scan(&timeline)
-	return timeline, err
-}
-
-// acceptGap records the hole that cause names and goes on behind it: with the slot if it still works, else
-// with a new one.
-func (r *runner) acceptGap(ctx context.Context, cause error) error {
-	return r.withSource(ctx, func(conn *pgx.Conn) error {
-		slot, err := walstream.ReadSlot(ctx, conn, r.cfg.Slot)
-		if err != nil {
-			return err
-		}
-		if slot != nil && slot.Active {
-			return slotActive(r.cfg.Slot, slot)
-		}
-		if slot != nil && slot.Lost() {
-			if err := walstream.DropSlot(ctx, conn, r.cfg.Slot); err != nil {
-				return err
-			}
-		}
-		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
-			return err
-		}
-		to, err := r.slotPosition(ctx, conn)
-		if err != nil {
-			return err
-		}
-		timeline, err := readTimeline(ctx, conn)
-		if err != nil {
-			return err
-		}
-		epoch, err := r.claim(ctx, timeline)
-		if err != nil {
-			return err
-		}
-		history, _ := r.catalog.View().Newest()
-		number := history.Number
-		_, err = r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
-			return catalog.Entry{Kind: catalog.KindGap, Epoch: epoch, History: number, From: v.End(number), To: to,
-				Gap: &catalog.Gap{Reason: cause.Error(), RunningMax: v.RunningMax(number)}}, nil
-		})
-		if err == nil {
-			r.log.Warn("a gap was recorded", "history", number, "to", to, "reason", cause)
-			r.needs.request("a gap was recorded")
-		}
-		return err
-	})
 }

@@ -43,6 +43,8 @@ type runner struct {
 
 	claimed uint64 // the newest epoch this process claimed
 
+	announcing sync.Mutex
+
 	mu        sync.Mutex
 	sequences *sequenceSampler // of the current session
 	endNow    func(error)      // ends the current session
@@ -159,7 +161,7 @@ func (r *runner) stream(ctx context.Context, stop <-chan struct{}) error {
 func (r *runner) afterSession(ctx context.Context, err error) (again bool, fatal error) {
 	var diverged *divergedError
 	if errors.As(err, &diverged) {
-		return true, r.beginHistory(ctx, diverged.reason)
+		return true, r.beginHistory(ctx, diverged)
 	}
 	if errors.Is(err, errPrimaryStopping) {
 		return false, nil
@@ -177,7 +179,7 @@ func (r *runner) afterSession(ctx context.Context, err error) (again bool, fatal
 		if r.cfg.AcceptGap {
 			return true, r.acceptGap(ctx, err)
 		}
-		return false, err
+		return false, &fault.Error{Code: fault.Gap, Hint: gapHint, Err: err}
 	case fault.Failed:
 		// A broken connection surfaces in many shapes. What isn't one of the contract's errors is tried
 		// again: nothing was acknowledged that is not durable.
@@ -245,7 +247,7 @@ func (r *runner) enter(ctx context.Context, s *sequenceSampler) (context.Context
 		defer r.mu.Unlock()
 		r.endNow, r.sequences = nil, nil
 		r.metrics.streaming.Store(false)
-		r.cfg.Ready(false)
+		r.announce()
 		r.metrics.segmentOpened.Store(0)
 		r.metrics.pending.reset()
 	}
@@ -257,12 +259,27 @@ func (r *runner) currentSequences() *sequenceSampler {
 	return r.sequences
 }
 
-// announce tells whether the source is protected: streamed from, with a base snapshot.
+// announce tells whether the source is protected: streamed from, with a base snapshot of the newest history
+// behind its last gap.
 func (r *runner) announce() {
-	r.cfg.Ready(r.metrics.streaming.Load() && r.metrics.hasSnapshot.Load())
+	r.announcing.Lock()
+	defer r.announcing.Unlock()
+	_, ok := newestSnapshot(r.catalog.View())
+	r.metrics.hasSnapshot.Store(ok)
+	r.cfg.Ready(ok && r.metrics.streaming.Load())
 }
 
-func (r *runner) untilReady() segment.LSN { return segment.LSN(r.until.Load()) }
+// untilReady returns where to end once that is known and what is archived can be restored, else 0.
+func (r *runner) untilReady() segment.LSN {
+	until := segment.LSN(r.until.Load())
+	if until == 0 {
+		return 0
+	}
+	if _, ok := newestSnapshot(r.catalog.View()); !ok {
+		return 0
+	}
+	return until
+}
 
 func (r *runner) streamConfig() walstream.Config {
 	return walstream.Config{DSN: r.cfg.DSN, Slot: r.cfg.Slot, Publication: r.cfg.Publication, Tables: r.cfg.Tables, Log: r.log}

@@ -20,6 +20,14 @@ func (r *runner) session(ctx context.Context, stop <-chan struct{}) error {
 	sequences := &sequenceSampler{}
 	ctx, leave := r.enter(ctx, sequences)
 	defer leave()
+	err := r.stretch(ctx, stop, sequences)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx) // why it was ended, rather than what was going on then
+	}
+	return err
+}
+
+func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *sequenceSampler) error {
 	if err := r.catalog.Refresh(ctx); err != nil {
 		return err
 	}
@@ -55,7 +63,7 @@ func (r *runner) judge(ctx context.Context, view *catalog.View, h catalog.Histor
 	j := compare(&h.Begins, timeline, h.End, id)
 	switch j.verdict {
 	case newHistory:
-		return nil, &divergedError{j.reason}
+		return nil, &divergedError{reason: j.reason, fork: j.fork}
 	case gap:
 		return nil, fault.New(fault.Gap, gapHint, "history %d has a hole: %s", h.Number, j.reason)
 	}
@@ -159,17 +167,40 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 		err = cause // what ended the context ended Receive
 	}
 	cancel(err)
-	<-published
+	// The connection first: a store that does not even notice that its request was given up must not keep
+	// a stopping primary waiting.
+	closeStream(stream)
+	if abandoned := awaitPublisher(published); abandoned {
+		r.log.Warn("the store does not answer to the end of a request, leaving it behind")
+	}
 	return err
+}
+
+// publisherPatience is how long the publisher may take to notice that its session has ended. A file system
+// whose server is gone blocks in the kernel; what it finishes later is fenced by the next epoch.
+const publisherPatience = 3 * time.Second
+
+// awaitPublisher waits for the publisher of a session that failed, and tells if it had to be left behind.
+func awaitPublisher(published <-chan error) (abandoned bool) {
+	select {
+	case <-published:
+		return false
+	case <-time.After(publisherPatience):
+		return true
+	}
 }
 
 // finish waits until everything is archived, then ends the epoch in good order.
 func (r *runner) finish(ctx context.Context, published <-chan error, stream *walstream.Stream, start sessionStart) error {
-	if err := <-published; err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
+	select {
+	case err := <-published:
+		if err != nil {
+			return err
 		}
-		return err
+	case <-ctx.Done():
+		closeStream(stream)
+		awaitPublisher(published)
+		return context.Cause(ctx)
 	}
 	closeStream(stream)
 	_, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {

@@ -2,12 +2,10 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/adhocore/gronx"
+	"github.com/jackc/pgx/v5"
 
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
@@ -16,92 +14,12 @@ import (
 	"tidemark/walstream"
 )
 
-// snapshotNeeds gathers reasons for a base snapshot: a new history, a gap, a relation that the newest
-// snapshot does not know as the stream shows it (DDL is not in the stream).
-type snapshotNeeds struct {
-	wake chan struct{}
-
-	mu      sync.Mutex
-	reason  string            // "" for no need
-	known   map[string]string // relation -> its columns as the newest snapshot or the stream had them; nil: not loaded
-	changed segment.LSN       // newest commit at which a relation had changed
-}
-
-func newSnapshotNeeds() *snapshotNeeds {
-	return &snapshotNeeds{wake: make(chan struct{}, 1)}
-}
-
-func (n *snapshotNeeds) request(reason string) {
-	n.mu.Lock()
-	n.reason = reason
-	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-}
-
-// relation is told each definition that the stream sends, with the commit LSN of its transaction.
-func (n *snapshotNeeds) relation(r *segment.Relation, commit segment.LSN) {
-	shape := relationShape(r)
-	n.mu.Lock()
-	known, loaded := n.known[r.String()]
-	differs := n.known != nil && (!loaded || known != shape)
-	if differs {
-		n.known[r.String()] = shape
-		n.changed = commit
-	}
-	n.mu.Unlock()
-	if differs {
-		n.request(fmt.Sprintf("table %s changed or is new since the last base snapshot", r))
-	}
-}
-
-// taken is told of a finished snapshot at lsn and what it holds.
-func (n *snapshotNeeds) taken(lsn segment.LSN, m *basesnapshot.Manifest) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.changed < lsn {
-		n.reason = ""
-		n.known = manifestShapes(m)
-	}
-}
-
-func (n *snapshotNeeds) pending() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.reason
-}
-
-// relationShape is what must not change for rows to fit: column names in their order, and types.
-func relationShape(r *segment.Relation) string {
-	var b strings.Builder
-	for _, c := range r.Columns {
-		fmt.Fprintf(&b, "%q %d,", c.Name, c.TypeOID)
-	}
-	return b.String()
-}
-
-func manifestShapes(m *basesnapshot.Manifest) map[string]string {
-	shapes := make(map[string]string, len(m.Tables))
-	for _, t := range m.Tables {
-		var b strings.Builder
-		for _, c := range t.Columns {
-			if c.Generated == "" {
-				fmt.Fprintf(&b, "%q %d,", c.Name, c.TypeOID)
-			}
-		}
-		shapes[t.Namespace+"."+t.Name] = b.String()
-	}
-	return shapes
-}
-
 // snapshotPause is the least time between two base snapshots that changed relations ask for, as a multiple
 // of the last one's duration: taking them must not become all that the source does.
 const snapshotPause = 10
 
 // snapshots takes the first base snapshot, later ones when something needs them, and those of the schedule,
-// until ctx ends.
+// until ctx ends. Once a history had one, a snapshot that fails does not end the stream, which matters more.
 func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *walstream.CreatedSlot) error {
 	if err := r.initialSnapshot(ctx, first); err != nil {
 		return err
@@ -109,34 +27,33 @@ func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *wal
 	if err := r.resolveUntil(ctx); err != nil {
 		return err
 	}
-	var took time.Duration
+	var rest <-chan time.Time // set while snapshots that are not urgent wait
 	for {
-		next := r.nextScheduled()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-stop:
 			return nil
 		case <-r.needs.wake:
-		case <-next:
+		case <-rest:
+			rest = nil
+		case <-r.nextScheduled():
 			r.needs.request("scheduled")
 		}
 		reason := r.needs.pending()
+		if _, ok := newestSnapshot(r.catalog.View()); !ok {
+			reason = "the history has none behind its last gap"
+		} else if rest != nil {
+			reason = ""
+		}
 		if reason == "" {
 			continue
 		}
 		started := time.Now()
-		if err := r.insistOnSnapshot(ctx, reason, nil); err != nil {
+		if err := r.insistOnSnapshot(ctx, reason, nil, false); err != nil {
 			return err
 		}
-		took = time.Since(started)
-		select {
-		case <-time.After(min(snapshotPause*took, time.Hour)):
-		case <-ctx.Done():
-			return nil
-		case <-stop:
-			return nil
-		}
+		rest = time.After(min(snapshotPause*time.Since(started), time.Hour))
 	}
 }
 
@@ -157,21 +74,49 @@ func (r *runner) nextScheduled() <-chan time.Time {
 func (r *runner) initialSnapshot(ctx context.Context, first *walstream.CreatedSlot) error {
 	if first != nil {
 		defer closeSlot(first)
-		return r.insistOnSnapshot(ctx, "the archive is new", &basesnapshot.Exported{Name: first.SnapshotName, LSN: first.ConsistentPoint})
+		return r.insistOnSnapshot(ctx, "the archive is new", &basesnapshot.Exported{Name: first.SnapshotName, LSN: first.ConsistentPoint}, true)
 	}
 	newest, ok := newestSnapshot(r.catalog.View())
 	if !ok {
-		return r.insistOnSnapshot(ctx, "the history has none", nil)
+		return r.insistOnSnapshot(ctx, "the history has none", nil, true)
 	}
-	r.metrics.hasSnapshot.Store(true)
-	r.announce()
 	r.metrics.snapshotTime.Set(float64(newest.Snapshot.Time.Time().Unix()))
-	m, err := basesnapshot.ReadManifest(ctx, r.cfg.Store, newest.Snapshot)
-	if err != nil {
-		return err
+	r.announce()
+	return r.loadShapes(ctx, newest)
+}
+
+// loadShapes reads what the newest base snapshot knows of the tables, waiting for a store that is away. A
+// snapshot that is damaged is replaced.
+func (r *runner) loadShapes(ctx context.Context, newest catalog.SnapshotPoint) error {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		m, err := basesnapshot.ReadManifest(ctx, r.cfg.Store, newest.Snapshot)
+		if err == nil {
+			r.needs.taken(newest.LSN, m)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.metrics.errors.WithLabelValues("snapshot").Inc()
+		if fault.CodeOf(err) != fault.Unreachable {
+			r.log.Error("the newest base snapshot can't be read, another is taken", "id", newest.Snapshot.ID, "err", err)
+			return r.insistOnSnapshot(ctx, "the newest one can't be read", nil, false)
+		}
+		r.log.Warn("the newest base snapshot can't be read, trying again", "err", err, "in", pause)
+		if !wait(ctx, pause) {
+			return nil
+		}
 	}
-	r.needs.taken(newest.LSN, m)
-	return nil
+}
+
+// wait waits for d; false if ctx ended before.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // newestSnapshot returns the newest history's newest base snapshot behind its last gap; ok is false if it
@@ -192,9 +137,9 @@ func newestSnapshot(v *catalog.View) (newest catalog.SnapshotPoint, ok bool) {
 	return newest, ok
 }
 
-// insistOnSnapshot tries until a snapshot is taken, ctx ends, or the reason of a failure is one that time
-// does not mend.
-func (r *runner) insistOnSnapshot(ctx context.Context, reason string, exported *basesnapshot.Exported) error {
+// insistOnSnapshot tries until a snapshot is taken or ctx ends. For the first one a reason that time does not
+// mend is an error at once: whoever starts the archiver is looking.
+func (r *runner) insistOnSnapshot(ctx context.Context, reason string, exported *basesnapshot.Exported, first bool) error {
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 		err := r.takeSnapshot(ctx, reason, exported)
 		if err == nil || ctx.Err() != nil {
@@ -203,14 +148,14 @@ func (r *runner) insistOnSnapshot(ctx context.Context, reason string, exported *
 		r.metrics.errors.WithLabelValues("snapshot").Inc()
 		switch fault.CodeOf(err) {
 		case fault.Usage, fault.Damage, fault.Conflict:
-			return err
+			if first {
+				return err
+			}
 		}
 		// An exported snapshot serves once: its connection may be what failed.
 		exported = nil
-		r.log.Error("base snapshot failed, trying again", "err", err, "in", pause)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		r.log.Error("base snapshot failed, trying again", "err", err, "hint", fault.HintOf(err), "in", pause)
+		if !wait(ctx, pause) {
 			return nil
 		}
 	}
@@ -224,8 +169,10 @@ func (r *runner) takeSnapshot(ctx context.Context, reason string, exported *base
 		return err
 	}
 	r.needs.taken(e.From, m)
-	r.metrics.hasSnapshot.Store(true)
 	r.announce()
+	if until := r.until.Load(); r.cfg.Until == "current" && until != 0 {
+		r.until.Store(max(until, uint64(e.From))) // a later history's: it is of use once the stream reaches it
+	}
 	r.metrics.snapshotTime.Set(float64(e.Snapshot.Time.Time().Unix()))
 	r.metrics.entries.WithLabelValues(string(e.Kind)).Inc()
 	return nil
@@ -242,15 +189,30 @@ func (r *runner) resolveUntil(ctx context.Context) error {
 		r.until.Store(uint64(lsn))
 		return err
 	}
-	conn, err := walstream.Connect(ctx, r.cfg.DSN)
-	if err != nil {
-		return err
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		flush, err := r.readFlush(ctx)
+		if err == nil {
+			r.until.Store(uint64(flush))
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if fault.CodeOf(err) != fault.Unreachable {
+			return err
+		}
+		r.log.Warn("source can't be reached, trying again", "err", err, "in", pause)
+		if !wait(ctx, pause) {
+			return nil
+		}
 	}
-	defer closeConn(conn)
-	facts, err := readFacts(ctx, conn)
-	if err != nil {
+}
+
+func (r *runner) readFlush(ctx context.Context) (segment.LSN, error) {
+	var facts sourceFacts
+	err := r.withSource(ctx, func(conn *pgx.Conn) (err error) {
+		facts, err = readFacts(ctx, conn)
 		return err
-	}
-	r.until.Store(uint64(facts.flush))
-	return nil
+	})
+	return facts.flush, err
 }
