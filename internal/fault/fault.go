@@ -75,7 +75,8 @@ func CodeOf(err error) Code {
 	switch {
 	case errors.Is(err, segment.ErrCorrupt), errors.Is(err, objectstore.ErrMismatch):
 		return Damage
-	case errors.Is(err, objectstore.ErrDenied), errors.Is(err, objectstore.ErrInvalidURL):
+	case errors.Is(err, objectstore.ErrDenied), errors.Is(err, objectstore.ErrInvalidURL),
+		errors.Is(err, objectstore.ErrUnsupported), errors.As(err, new(*segment.VersionError)):
 		return Usage
 	case errors.Is(err, objectstore.ErrUnavailable):
 		return Unreachable
