@@ -16,7 +16,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	c := newConsole(os.Stdout)
 	err := run(ctx, c)
+	interrupted := ctx.Err() != nil
 	stop()
+	if interrupted {
+		c.bad("interrupted; all is cleaned up")
+		os.Exit(130)
+	}
 	if err != nil {
 		c.bad("%v", err)
 		os.Exit(1)
