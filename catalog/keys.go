@@ -12,6 +12,7 @@ const FormatVersion = 1
 // Sizes of the log's parts, in entries.
 const (
 	tailSize    = 64   // a root at every multiple
+	carryBase   = 8    // chapterSize and tailSize are powers of it
 	chapterSize = 512  // the most lines that a log object holds, its own included
 	bookSize    = 4096 // lines of a book, and log objects of a folder
 )
@@ -69,7 +70,17 @@ func parseBookKey(key string) (uint64, bool) {
 	return parseDigits(rest)
 }
 
-// span returns how many lines the log object of seq holds: its own and those it carries.
+// span returns how many lines the log object of seq holds, its own and those it carries: back to the
+// multiple of 8 before, from there to that of 64, and then of 512. So a walk down to the last root
+// takes two steps where powers of two would take six.
 func span(seq uint64) uint64 {
-	return min(seq&-seq, chapterSize)
+	for base := uint64(carryBase); base < chapterSize; base *= carryBase {
+		if rest := seq % base; rest != 0 {
+			return rest
+		}
+	}
+	if rest := seq % chapterSize; rest != 0 {
+		return rest
+	}
+	return chapterSize
 }

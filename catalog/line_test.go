@@ -61,7 +61,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestSpan(t *testing.T) {
-	for seq, want := range map[uint64]uint64{1: 1, 6: 2, 8: 8, 24: 8, 512: 512, 1024: 512, 4096: 512, 4104: 8} {
+	for seq, want := range map[uint64]uint64{1: 1, 6: 6, 8: 8, 15: 7, 24: 24, 63: 7, 64: 64, 72: 8, 128: 128, 448: 448, 512: 512, 1024: 512, 4096: 512, 4104: 8, 4608: 512} {
 		require.Equal(t, want, span(seq), seq)
 	}
 }

@@ -57,7 +57,7 @@ func Create(ctx context.Context, store objectstore.Store, id Identity, opts ...O
 	return read(ctx, store, id, opts) // it is not empty if it existed
 }
 
-// Open reads an archive's catalog up to its newest entry, in 4 requests and a few more for the newest
+// Open reads an archive's catalog up to its newest entry, in 4 requests and 2 at most for the newest
 // entries (docs/format/catalog.md). The error matches ErrNoArchive if there is none; damage is a
 // fault with code fault.Damage and names the object.
 func Open(ctx context.Context, store objectstore.Store, opts ...Option) (*Log, error) {
