@@ -54,6 +54,8 @@ type Config struct {
 	SnapshotSchedule string // cron expression in UTC, "" for none
 	PgDump           string // path, "" to search
 
+	closeTimeout time.Duration // closeTimeout; tests have less time
+
 	Version    string
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -84,6 +86,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.ShutdownGrace == 0 {
 		c.ShutdownGrace = 30 * time.Second
+	}
+	if c.closeTimeout == 0 {
+		c.closeTimeout = closeTimeout
 	}
 	if c.SnapshotJobs == 0 {
 		c.SnapshotJobs = 2

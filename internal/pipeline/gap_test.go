@@ -21,8 +21,8 @@ func requireGap(t *testing.T, w *world) {
 	end := w.newest().End
 
 	r := w.start(acceptGap)
+	w.eventually("the gap", func() bool { r.lives(); return len(w.view().Gaps()) == 1 })
 	r.protected()
-	require.Len(t, w.view().Gaps(), 1)
 	require.Equal(t, end, w.view().Gaps()[0].From)
 	after := w.insert(900, 3)
 	w.archivedPast(w.flush())

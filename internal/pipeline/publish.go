@@ -148,6 +148,14 @@ func (p *publisher) run(ctx context.Context) error {
 	return nil
 }
 
+// confirm acknowledges what an earlier session made durable, once this one's server has been found to agree.
+func (p *publisher) confirm(end segment.LSN) {
+	p.ack(end)
+	if p.durable.CompareAndSwap(0, uint64(end)) {
+		p.log.Debug("the server agrees with what is archived", "to", end)
+	}
+}
+
 func (p *publisher) publish(ctx context.Context, j job) error {
 	for _, u := range j.parts {
 		select {

@@ -213,7 +213,7 @@ func (r *runner) primaryAlive() {
 // acknowledgement. It lies below the 30 s that supervisors usually give a process.
 const closeTimeout = 25 * time.Second
 
-// limitStop ends the session closeTimeout after stop was closed, unless ctx ends first.
+// limitStop ends the session cfg.closeTimeout after stop was closed, unless ctx ends first.
 func (r *runner) limitStop(ctx context.Context, stop <-chan struct{}) {
 	select {
 	case <-stop:
@@ -221,8 +221,8 @@ func (r *runner) limitStop(ctx context.Context, stop <-chan struct{}) {
 		return
 	}
 	select {
-	case <-time.After(closeTimeout):
-		r.endSession(fault.New(fault.Unreachable, "what was not archived was not acknowledged and comes again", "the store did not take the last segment within %s", closeTimeout))
+	case <-time.After(r.cfg.closeTimeout):
+		r.endSession(fault.New(fault.Unreachable, "what was not archived was not acknowledged and comes again", "the store did not take the last segment within %s", r.cfg.closeTimeout))
 	case <-ctx.Done():
 	}
 }

@@ -47,6 +47,7 @@ type sink struct {
 	walEnd   segment.LSN // the server's decoding has reached it
 
 	inTx        bool
+	confirmed   bool // what was sent again is what is archived
 	skipping    bool // the open transaction or message is archived already
 	begin       segment.Begin
 	rows        bool // the open transaction has row operations
@@ -98,7 +99,7 @@ func (s *sink) Begin(b segment.Begin) error {
 		s.skipping = true
 		return s.resent.seen(b)
 	}
-	if err := s.resent.passed(); err != nil {
+	if err := s.confirm(); err != nil {
 		return err
 	}
 	if b.CommitLSN < s.last {
@@ -327,7 +328,7 @@ func (s *sink) Keepalive(k walstream.Keepalive) error {
 		return nil
 	}
 	if s.walEnd >= s.resent.end {
-		if err := s.resent.passed(); err != nil {
+		if err := s.confirm(); err != nil {
 			return err
 		}
 	}
@@ -338,6 +339,20 @@ func (s *sink) Keepalive(k walstream.Keepalive) error {
 		s.urgentSince = s.now
 	}
 	return s.settle()
+}
+
+// confirm is told that the stream has passed the archive's end. If what came again was what is archived, the
+// server may know that it is: an idle stream would not tell it otherwise.
+func (s *sink) confirm() error {
+	if s.confirmed {
+		return nil
+	}
+	if err := s.resent.passed(); err != nil {
+		return err
+	}
+	s.confirmed = true
+	s.pub.confirm(s.resent.end)
+	return nil
 }
 
 // settle closes what is open and covers the idle WAL behind it, at once.

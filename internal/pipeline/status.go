@@ -116,7 +116,7 @@ func (s *Status) judge(src *sourceState, view *catalog.View, now time.Time) {
 		since := segment.TimestampOf(head.At)
 		s.State, s.Reason, s.UnprotectedSince = StateUnprotected, reason, &since
 	}
-	hasSnapshot := s.RecoverableToLSN != nil
+	_, hasSnapshot := newestSnapshot(view)
 	switch {
 	case src == nil && (stopped || now.Sub(head.At) > silentAfter):
 		unprotected("the source can't be asked and the archive has not grown since then")
@@ -127,12 +127,23 @@ func (s *Status) judge(src *sourceState, view *catalog.View, now time.Time) {
 	case src != nil && !src.slot.Active:
 		unprotected("no archiver reads the slot")
 	case !hasSnapshot:
-		history, _ := view.Newest()
-		since := segment.TimestampOf(history.At)
-		s.State, s.Reason, s.UnprotectedSince = StateSnapshot, "the first base snapshot is not finished", &since
+		since := segment.TimestampOf(uncoveredSince(view))
+		s.State, s.Reason, s.UnprotectedSince = StateSnapshot, "there is no finished base snapshot yet of what is archived now", &since
 	case s.LagBytes != nil && (*s.LagBytes > catchingUpBytes || *s.LagSeconds > catchingUpSeconds):
 		s.State, s.Reason = StateCatchingUp, "the archive is behind the source"
 	}
+}
+
+// uncoveredSince returns when the newest history or its last gap began, behind which a base snapshot is missing.
+func uncoveredSince(view *catalog.View) time.Time {
+	history, _ := view.Newest()
+	since := history.At
+	for _, g := range view.Gaps() {
+		if g.History == history.Number {
+			since = g.At
+		}
+	}
+	return since
 }
 
 // readSourceState asks the source; nil without an error when dsn is empty.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 
 	"tidemark/catalog"
@@ -75,12 +76,21 @@ func (t snapshotTaker) take(ctx context.Context, exported *basesnapshot.Exported
 	// Commits before the snapshot's point have commit times up to its clock, or, where that was set back,
 	// up to what was archived before.
 	runningMax := history.RunningMax
+	if err := t.sameLine(ctx, view, history); err != nil {
+		return catalog.Entry{}, nil, err
+	}
 	result, err := basesnapshot.Take(ctx, basesnapshot.Options{
 		DSN: t.cfg.DSN, Publication: t.cfg.Publication, Store: t.cfg.Store, Archive: view.Identity().ID, History: number,
 		Jobs: t.cfg.SnapshotJobs, Exported: exported, PgDump: t.cfg.PgDump, Log: t.log, Progress: t.progress,
 	})
 	if err != nil {
 		return catalog.Entry{}, nil, err
+	}
+	if exported == nil && result.LSN < history.End {
+		return catalog.Entry{}, nil, otherLine("the snapshot's point %s lies before the archive's end %s", result.LSN, history.End)
+	}
+	if err := t.sameLine(ctx, view, history); err != nil {
+		return catalog.Entry{}, nil, err // what answered may have changed meanwhile
 	}
 	payload := result.Snapshot
 	payload.RunningMax = max(payload.Time, payload.RunningMax, runningMax)
@@ -95,4 +105,36 @@ func (t snapshotTaker) take(ctx context.Context, exported *basesnapshot.Exported
 	}
 	t.log.Info("base snapshot taken", "id", payload.ID, "lsn", result.LSN, "tables", payload.Tables, "rows", payload.Rows, "stored", payload.StoredBytes)
 	return e, result.Manifest, nil
+}
+
+// sameLine refuses a source whose WAL is not the line that the history was read from, as far as it shows: a
+// clone, a server rolled back, a promoted standby. Its rows must not become the base of that history.
+func (t snapshotTaker) sameLine(ctx context.Context, view *catalog.View, h catalog.HistoryPoint) error {
+	conn, err := walstream.Connect(ctx, t.cfg.DSN)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	facts, err := readFacts(ctx, conn)
+	if err != nil {
+		return err
+	}
+	timeline, err := readTimeline(ctx, conn)
+	if err != nil {
+		return err
+	}
+	switch known := lastTimeline(view, h); {
+	case facts.systemID != h.Begins.SystemID || facts.database != h.Begins.Database:
+		return otherLine("it is another cluster or database")
+	case timeline != known:
+		return otherLine("it is on timeline %d, the archive was last written from %d", timeline, known)
+	case facts.flush < h.End:
+		return otherLine("its WAL ends at %s, the archive already holds %s", facts.flush, h.End)
+	}
+	return nil
+}
+
+func otherLine(format string, args ...any) error {
+	return fault.New(fault.Failed, "let archiver run find out what became of the source, then take the snapshot again",
+		"the source does not continue what is archived: %s", fmt.Sprintf(format, args...))
 }
