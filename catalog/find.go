@@ -82,33 +82,6 @@ func (v *View) Entry(ctx context.Context, seq uint64) (e Entry, ok bool, err err
 	return e, false, nil
 }
 
-// Sums returns the counts of the segments that touch r, mostly without reading them. A segment that
-// only touches r counts as a whole.
-func (v *View) Sums(ctx context.Context, r Range) (Counts, error) {
-	var sums Counts
-	partly := func(s *summary) bool {
-		if !s.overlaps(r) {
-			return false
-		}
-		p := s.Ranges[0]
-		whole := len(s.Ranges) == 1 && p.From >= r.From && (r.To == 0 || p.To <= r.To)
-		if whole {
-			sums.add(s.Counts)
-		}
-		return !whole
-	}
-	for e, err := range v.scan(ctx, partly, func(g glance) bool {
-		e, ok := g.stream()
-		return ok && g.kind() == KindSegment && r.touches(e.History, e.From, e.To)
-	}) {
-		if err != nil {
-			return sums, err
-		}
-		sums.add(countsOf(e.Segment))
-	}
-	return sums, nil
-}
-
 func (v *View) pruned(r reach) bool {
 	h := v.st.history(r.History)
 	return h == nil || r.To <= h.Pruned

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ type library struct {
 	store   objectstore.Store
 	archive string
 	bound   atomic.Uint64 // books below this number are known to be in the store
+	read    atomic.Int64  // runs read
 
 	mu    sync.Mutex
 	runs  []cachedRun // used last at the end
@@ -110,6 +112,7 @@ func (lib *library) run(ctx context.Context, s *summary, before string) ([][]byt
 	if lines := lib.cached(s.Hash); lines != nil {
 		return lines, nil
 	}
+	lib.read.Add(1)
 	lines, key, err := lib.loadRun(ctx, s)
 	if err != nil {
 		return nil, err
@@ -196,6 +199,13 @@ func (lib *library) cached(hash string) [][]byte {
 		}
 	}
 	return nil
+}
+
+// holds reports whether a run is in memory, and leaves the order of use alone.
+func (lib *library) holds(hash string) bool {
+	lib.mu.Lock()
+	defer lib.mu.Unlock()
+	return slices.ContainsFunc(lib.runs, func(r cachedRun) bool { return r.hash == hash })
 }
 
 // cachedThrough returns the chapter that ends with a seq.

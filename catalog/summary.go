@@ -9,6 +9,7 @@ import (
 // Counts are sums over segments.
 type Counts struct {
 	Segments     int64 `json:"segments"`
+	Objects      int64 `json:"objects"`
 	Transactions int64 `json:"tx"`
 	Inserts      int64 `json:"ins"`
 	Updates      int64 `json:"upd"`
@@ -22,6 +23,7 @@ type Counts struct {
 
 func (c *Counts) add(o Counts) {
 	c.Segments += o.Segments
+	c.Objects += o.Objects
 	c.Transactions += o.Transactions
 	c.Inserts += o.Inserts
 	c.Updates += o.Updates
@@ -34,7 +36,7 @@ func (c *Counts) add(o Counts) {
 }
 
 func countsOf(s *Segment) Counts {
-	return Counts{Segments: 1, Transactions: s.Transactions, Inserts: s.Inserts, Updates: s.Updates, Deletes: s.Deletes, Truncates: s.Truncates,
+	return Counts{Segments: 1, Objects: int64(len(s.Objects)), Transactions: s.Transactions, Inserts: s.Inserts, Updates: s.Updates, Deletes: s.Deletes, Truncates: s.Truncates,
 		Messages: s.Messages, DDL: s.DDL, RawBytes: s.RawBytes, StoredBytes: s.StoredBytes}
 }
 
