@@ -19,8 +19,9 @@ demo: deps-demo ## archive a throwaway PostgreSQL while it is written to, destro
 	@$(GO) build -o $(BIN)/ ./cmd/...
 	@$(GO) run ./integration/demo
 
+# One package at a time: each starts servers of its own, and some measure memory.
 test: deps lint fuzz ## everything, on a machine where nothing was installed by hand
-	$(GO) test -timeout $(TIMEOUT) ./...
+	$(GO) test -p 1 -timeout $(TIMEOUT) ./...
 
 lint: ## formatting and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
