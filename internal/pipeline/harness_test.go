@@ -48,6 +48,7 @@ type world struct {
 // newWorld makes an empty database on a server (nil: the shared one) and an empty archive.
 func newWorld(t *testing.T, server *postgres.Server) *world {
 	t.Helper()
+	t.Parallel()
 	if server == nil {
 		sharedUsed.Store(true)
 		s, err := shared()

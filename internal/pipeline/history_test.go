@@ -17,7 +17,6 @@ import (
 // TestSourceRolledBack: a data folder that goes back to an older copy begins a new history, whether its slot
 // is in the copy or not, and whether or not its WAL has overtaken the archive's end.
 func TestSourceRolledBack(t *testing.T) {
-	t.Parallel()
 	server := postgres.Start(t, postgres.Options{})
 	w := newWorld(t, server)
 	require.NoError(t, server.Stop(postgres.Fast))
@@ -67,7 +66,6 @@ func TestSourceRolledBack(t *testing.T) {
 
 // TestPromotion: an archive that was not ahead of the promotion goes on; one that was begins a new history.
 func TestPromotion(t *testing.T) {
-	t.Parallel()
 	primary := postgres.Start(t, postgres.Options{})
 	w := newWorld(t, primary)
 	w.catchUp()
