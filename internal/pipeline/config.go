@@ -55,6 +55,7 @@ type Config struct {
 	PgDump           string // path, "" to search
 
 	closeTimeout time.Duration // closeTimeout; tests have less time
+	stopPatience time.Duration // stopPatience likewise
 
 	Version    string
 	Log        *slog.Logger
@@ -89,6 +90,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.closeTimeout == 0 {
 		c.closeTimeout = closeTimeout
+	}
+	if c.stopPatience == 0 {
+		c.stopPatience = stopPatience
 	}
 	if c.SnapshotJobs == 0 {
 		c.SnapshotJobs = 2

@@ -157,7 +157,11 @@ func (m *monitor) sample(ctx context.Context, conn *pgx.Conn, now time.Time) err
 }
 
 // beat writes a heartbeat: soon after the last commit, so that its time is settled, and then once an interval.
+// Nobody needs one while this process does not stream: a standby that waits leaves the source alone.
 func (m *monitor) beat(ctx context.Context, conn *pgx.Conn, now time.Time) error {
+	if !m.metrics.streaming.Load() {
+		return nil
+	}
 	last := m.activity.lastCommit.Load()
 	if last == 0 && m.heartbeatAt.IsZero() {
 		m.heartbeatAt = now

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"tidemark/catalog"
 	"tidemark/internal/fault"
 	"tidemark/objectstore"
@@ -53,9 +55,23 @@ func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *s
 	if err != nil {
 		return err
 	}
+	r.firstSample(ctx, sequences)
 	return r.receive(ctx, stop, stream, sessionStart{
 		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected),
 	})
+}
+
+// firstSampleTimeout bounds the reading of sequences before streaming: one may be locked.
+const firstSampleTimeout = 2 * time.Second
+
+// firstSample reads the sequences once, so that a run too short for the monitor archives them too.
+func (r *runner) firstSample(ctx context.Context, sequences *sequenceSampler) {
+	ctx, cancel := context.WithTimeout(ctx, firstSampleTimeout)
+	defer cancel()
+	if err := r.withSource(ctx, func(conn *pgx.Conn) error { return sequences.sample(ctx, conn) }); err != nil {
+		// The monitor tries again, and a restore without a reading says so.
+		r.log.Warn("the sequences could not be read", "err", err)
+	}
 }
 
 // judge compares archive and server and returns the archived commits that the server has to send again.

@@ -417,7 +417,7 @@ func (s *sink) tickStopping() error {
 	if s.stopSince.IsZero() {
 		s.stopSince = s.now
 	}
-	if s.now.Sub(s.stopSince) > stopPatience {
+	if s.now.Sub(s.stopSince) > s.cfg.stopPatience {
 		return errFinished
 	}
 	return nil

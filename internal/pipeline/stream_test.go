@@ -54,19 +54,23 @@ func (w *world) acknowledgedIsDurable() {
 	require.LessOrEqual(w.t, w.confirmed(), w.newest().End)
 }
 
-// silentStore never answers one put of a catalog entry, whose bytes land.
+// silentStore does not answer one put of a catalog entry, whose bytes land.
 type silentStore struct {
 	objectstore.Store
-	armed atomic.Bool
-	hit   chan struct{}
+	armed  atomic.Bool
+	hit    chan struct{} // closed when the entry has landed
+	answer chan struct{} // closed: the answer comes after all; nil: never
 }
 
 func (s *silentStore) Put(ctx context.Context, key string, data []byte) error {
 	err := s.Store.Put(ctx, key, data)
 	if err == nil && strings.HasPrefix(key, "catalog/log/") && s.armed.CompareAndSwap(true, false) {
 		close(s.hit)
-		<-ctx.Done()
-		return context.Cause(ctx)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.answer:
+		}
 	}
 	return err
 }
