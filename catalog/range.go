@@ -35,7 +35,7 @@ func (v *View) Sums(ctx context.Context, r Range) (Counts, error) {
 		if err != nil {
 			return sums, err
 		}
-		sums.add(countsOf(e.Segment))
+		sums.add(CountsOf(e.Segment))
 	}
 	return sums, nil
 }

@@ -275,7 +275,7 @@ func (s *state) takeStream(e *Entry) {
 		s.Gaps = append(s.Gaps, GapPoint{History: e.History, From: e.From, To: e.To, Seq: e.Seq, At: e.At, Reason: e.Gap.Reason, RunningMax: before})
 	case KindSegment:
 		g := e.Segment
-		s.open.Counts.add(countsOf(g))
+		s.open.Counts.add(CountsOf(g))
 		s.open.addBounds(g.MinCommitTime, g.MaxCommitTime, g.MinXID, g.MaxXID)
 		for _, m := range g.Marks {
 			s.Marks = append(s.Marks, MarkPoint{Mark: m, History: e.History, Seq: e.Seq})

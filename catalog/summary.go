@@ -35,7 +35,8 @@ func (c *Counts) add(o Counts) {
 	c.StoredBytes += o.StoredBytes
 }
 
-func countsOf(s *Segment) Counts {
+// CountsOf returns the counts of one segment.
+func CountsOf(s *Segment) Counts {
 	return Counts{Segments: 1, Objects: int64(len(s.Objects)), Transactions: s.Transactions, Inserts: s.Inserts, Updates: s.Updates, Deletes: s.Deletes, Truncates: s.Truncates,
 		Messages: s.Messages, DDL: s.DDL, RawBytes: s.RawBytes, StoredBytes: s.StoredBytes}
 }

@@ -26,6 +26,7 @@ type synthetic struct {
 	entries []catalog.Entry
 	indexes map[string]*segment.Index
 	asked   atomic.Int64 // index reads
+	costly  int          // requests that a walk would take
 }
 
 var _ source = (*synthetic)(nil)
@@ -45,6 +46,61 @@ func (s *synthetic) stream(_ context.Context, h uint32, from, to segment.LSN) it
 		}
 	}
 }
+
+func (s *synthetic) gaps() (all []catalog.GapPoint) {
+	for _, e := range s.entries {
+		if e.Kind == catalog.KindGap {
+			all = append(all, catalog.GapPoint{History: e.History, From: e.From, To: e.To, Reason: e.Gap.Reason})
+		}
+	}
+	return all
+}
+
+func (s *synthetic) sums(ctx context.Context, h uint32, from, to segment.LSN) (c catalog.Counts, err error) {
+	for e := range s.stream(ctx, h, from, to) {
+		if e.Segment != nil {
+			one := catalog.CountsOf(e.Segment)
+			c.Segments, c.Objects, c.StoredBytes = c.Segments+1, c.Objects+one.Objects, c.StoredBytes+one.StoredBytes
+			c.Transactions, c.Deletes = c.Transactions+one.Transactions, c.Deletes+one.Deletes
+		}
+	}
+	return c, nil
+}
+
+func (s *synthetic) spanning(_ context.Context, h uint32, at segment.LSN) (catalog.Entry, bool, error) {
+	for _, e := range s.entries {
+		if e.History == h && e.From < at && at < e.To && e.Segment != nil {
+			return e, true, nil
+		}
+	}
+	return catalog.Entry{}, false, nil
+}
+
+func (s *synthetic) committed(h uint32, from, to segment.LSN) (all []catalog.Entry) {
+	for _, e := range s.entries {
+		if e.History == h && e.Segment != nil && e.Segment.LastCommitLSN >= from && (to == 0 || e.Segment.FirstCommitLSN < to) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+func (s *synthetic) firstSegment(_ context.Context, h uint32, from, to segment.LSN) (e catalog.Entry, ok bool, err error) {
+	if all := s.committed(h, from, to); len(all) > 0 {
+		return all[0], true, nil
+	}
+	return e, false, nil
+}
+
+func (s *synthetic) lastSegment(_ context.Context, h uint32, from, to segment.LSN) (e catalog.Entry, ok bool, err error) {
+	if all := s.committed(h, from, to); len(all) > 0 {
+		return all[len(all)-1], true, nil
+	}
+	return e, false, nil
+}
+
+func (s *synthetic) unread(uint32, segment.LSN, segment.LSN) int { return s.costly }
+func (s *synthetic) requests() int                               { return int(s.asked.Load()) }
 
 func (s *synthetic) firstLater(_ context.Context, h uint32, t segment.Timestamp) (catalog.Entry, bool, error) {
 	for _, e := range s.entries {
@@ -105,7 +161,7 @@ func (s *synthetic) add(h uint32, from, to segment.LSN, commits ...commit) {
 			}
 		}
 		seg.Tables = []catalog.TableCounts{counts}
-		e = catalog.Entry{Kind: catalog.KindSegment, History: h, From: from, To: to, Segment: seg}
+		e = catalog.Entry{Kind: catalog.KindSegment, Seq: uint64(len(s.entries) + 1), History: h, From: from, To: to, Segment: seg}
 		s.indexes[key] = x
 	}
 	s.entries = append(s.entries, e)
@@ -232,12 +288,48 @@ func TestPlanCountsWhatItReplays(t *testing.T) {
 	p, err := makePlan(t.Context(), example(), Target{Kind: ToLSN, LSN: 204}, time.UTC)
 	require.NoError(t, err)
 	require.Equal(t, []PlanTable{{Table: "public.t", Deletes: 7 + 8 + 9 + 10}}, p.Tables)
-	require.Equal(t, 2, p.Segments)
+	require.Equal(t, int64(2), p.Segments)
 	require.Equal(t, int64(120), p.Bytes)
 	require.Contains(t, strings.Join(p.Warnings, "\n"), "is itself the commit of transaction 10")
 	var b strings.Builder
 	require.NoError(t, p.WriteText(&b, time.FixedZone("", 7200)))
 	require.Contains(t, b.String(), "2000-01-01T00:00:41.000000Z (2000-01-01 02:00:41.000000 +02:00)  xid 10  LSN 0/CC  public.t delete 10")
+}
+
+// TestPlanOfALongRange: totals and edges are the same without a walk through every entry, for every cut.
+func TestPlanOfALongRange(t *testing.T) {
+	for at := segment.LSN(110); at <= 600; at++ {
+		for h := uint32(1); h <= 2; h++ {
+			target := Target{Kind: ToLSN, LSN: at, Exclusive: at%2 == 0, History: h}
+			walked, err := makePlan(t.Context(), example(), target, time.UTC)
+			src := example()
+			src.costly = 7
+			plan, err2 := makePlan(t.Context(), src, target, time.UTC)
+			if err != nil {
+				require.EqualError(t, err2, err.Error())
+				continue
+			}
+			require.NoError(t, err2)
+			require.Empty(t, plan.entries)
+			require.Equal(t, plan.Cut > plan.snapshot.LSN, plan.TablesUnlisted)
+			require.LessOrEqual(t, src.asked.Load(), int64(4))
+			full, err := plan.walkAll(t.Context(), src)
+			require.NoError(t, err)
+			require.Equal(t, walked, full)
+			var b strings.Builder
+			require.NoError(t, plan.WriteText(&b, time.UTC))
+			require.Equal(t, plan.TablesUnlisted, strings.Contains(b.String(), "not listed"))
+			plan.Tables, plan.TablesUnlisted, plan.walked, plan.entries = full.Tables, false, true, full.entries
+			require.Equal(t, full, plan, "totals")
+		}
+	}
+	src := example()
+	src.costly = 7
+	plan, err := makePlan(t.Context(), src, Target{Kind: ToLSN, LSN: 280, History: 1}, time.UTC)
+	require.NoError(t, err)
+	src.entries = append(src.entries[:2], src.entries[3:]...) // [210, 260) is missing
+	_, err = plan.walkAll(t.Context(), src)
+	require.Equal(t, fault.Uncovered, fault.CodeOf(err), "a restore walks through every entry")
 }
 
 func TestPlanRefusesAHoleTheWindowsHide(t *testing.T) {

@@ -21,7 +21,8 @@ func (plan *Plan) WriteText(w io.Writer, zone *time.Location) error {
 	line("base snapshot", "%s at LSN %s, %s", s.ID, s.LSN, DescribeTime(s.Time, zone))
 	line("", "%s tables, %s rows, %s", humanize.Comma(s.Tables), humanize.Comma(s.Rows), humanize.IBytes(uint64(s.Bytes)))
 	line("replay", "%s transactions from %s segments (%s objects)", humanize.Comma(plan.Transactions),
-		humanize.Comma(int64(plan.Segments)), humanize.Comma(int64(plan.Objects)))
+		humanize.Comma(plan.Segments), humanize.Comma(plan.Objects))
+	line("", "%s", plan.changes())
 	line("to read", "%s", humanize.IBytes(uint64(plan.Bytes)))
 	line("last kept", "%s", plan.LastKept.describe(zone, "no archived commit before it: the base snapshot as it is"))
 	line("first left out", "%s", plan.FirstLeftOut.describe(zone, "nothing later is archived"))
@@ -35,7 +36,19 @@ func (plan *Plan) WriteText(w io.Writer, zone *time.Location) error {
 
 const shownTables = 30
 
+// changes sums up the rows of all tables.
+func (plan *Plan) changes() string {
+	s := fmt.Sprintf("%s rows inserted, %s updated, %s deleted", humanize.Comma(plan.Inserts), humanize.Comma(plan.Updates), humanize.Comma(plan.Deletes))
+	if plan.Truncates > 0 {
+		s += fmt.Sprintf(", %s tables truncated", humanize.Comma(plan.Truncates))
+	}
+	return s
+}
+
 func (plan *Plan) writeTables(b *strings.Builder) {
+	if plan.TablesUnlisted {
+		b.WriteString("\nThe range is long: tables are not listed one by one here. A restore counts and checks each.\n")
+	}
 	if len(plan.Tables) == 0 {
 		return
 	}

@@ -126,7 +126,12 @@ func (r *run) session(ctx context.Context) (*pgconn.PgConn, error) {
 
 // execute does the whole restore.
 func (r *run) execute(ctx context.Context) error {
-	err := r.phase(ctx, PhasePreflight, "steps", 0, r.preflight)
+	err := r.phase(ctx, PhasePreflight, "steps", 0, func(ctx context.Context) (err error) {
+		if err = r.preflight(ctx); err == nil {
+			r.plan, err = r.plan.walkAll(ctx, r.o.Archive)
+		}
+		return err
+	})
 	if r.place != nil {
 		defer r.place.close(context.WithoutCancel(ctx))
 	}

@@ -16,6 +16,7 @@ type source interface {
 	windows() []catalog.Window          // ascending by history and LSN
 	snapshots() []catalog.SnapshotPoint // of every history
 	marks() []catalog.MarkPoint         // of every history
+	gaps() []catalog.GapPoint           // of every history, ascending
 
 	// stream yields the segment, watermark and gap entries of a history that overlap [from, to), in
 	// order; to 0 means the end.
@@ -26,6 +27,20 @@ type source interface {
 
 	// withXID yields the segments of all histories that may hold a transaction xid.
 	withXID(ctx context.Context, xid uint32) iter.Seq2[catalog.Entry, error]
+
+	// sums adds up the segments that overlap [from, to), each as a whole.
+	sums(ctx context.Context, history uint32, from, to segment.LSN) (catalog.Counts, error)
+
+	// spanning returns the segment that lsn cuts in two.
+	spanning(ctx context.Context, history uint32, lsn segment.LSN) (e catalog.Entry, ok bool, err error)
+
+	// firstSegment and lastSegment return the outermost segments with a commit in [from, to); to 0 means the end.
+	firstSegment(ctx context.Context, history uint32, from, to segment.LSN) (e catalog.Entry, ok bool, err error)
+	lastSegment(ctx context.Context, history uint32, from, to segment.LSN) (e catalog.Entry, ok bool, err error)
+
+	// unread says how many requests stream would make, requests how many the source has made so far.
+	unread(history uint32, from, to segment.LSN) int
+	requests() int
 
 	index(ctx context.Context, e catalog.Entry) (*segment.Index, error)
 }
