@@ -36,7 +36,7 @@ var layers = []struct {
 }
 
 // testOnly matches the packages that only tests import.
-var testOnly = regexp.MustCompile(`^(integration|internal/testserver)(/|$)|/(storetest|testarchive)$`)
+var testOnly = regexp.MustCompile(`^(integration|internal/testserver)(/|$)|/(storetest|testarchive|clitest)$`)
 
 // TestImportsRunOneWay reads what each package imports (tests apart) and compares it with the layers.
 func TestImportsRunOneWay(t *testing.T) {

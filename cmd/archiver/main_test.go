@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/cli"
+	"tidemark/internal/cli/clitest"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"archiver": main}) }
@@ -21,22 +20,9 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"archiver": m
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": clitest.Exits},
 		RequireExplicitExec: true,
 	})
-}
-
-// exits runs a command and checks its exit code: exits 2 archiver run.
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := "0"
-	var exit interface{ ExitCode() int }
-	if errors.As(err, &exit) {
-		code = fmt.Sprint(exit.ExitCode())
-	}
-	if code != args[0] {
-		ts.Fatalf("exit code %s, want %s (%v)", code, args[0], err)
-	}
 }
 
 func TestFlagsAreKnownToSharedFiles(t *testing.T) {

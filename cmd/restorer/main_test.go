@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/cli"
+	"tidemark/internal/cli/clitest"
 	"tidemark/internal/verify/testarchive"
 	"tidemark/objectstore"
 )
@@ -32,22 +31,9 @@ func TestScripts(t *testing.T) {
 			testarchive.New(e.T().(testarchive.TB), store).Sample()
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "flip": flip},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": clitest.Exits, "flip": flip},
 		RequireExplicitExec: true,
 	})
-}
-
-// exits runs a command and checks its exit code: exits 2 restorer list.
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := "0"
-	var exit interface{ ExitCode() int }
-	if errors.As(err, &exit) {
-		code = fmt.Sprint(exit.ExitCode())
-	}
-	if code != args[0] {
-		ts.Fatalf("exit code %s, want %s (%v)", code, args[0], err)
-	}
 }
 
 // flip flips a bit in the middle of a file.

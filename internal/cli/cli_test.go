@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"tidemark/internal/cli/clitest"
 	"tidemark/internal/config"
 	"tidemark/internal/fault"
 )
@@ -100,23 +101,10 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: func(e *testscript.Env) error { e.Setenv("TZ", "UTC"); return nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "appears": appears, "terminate": terminate,
+			"exits": clitest.Exits, "appears": appears, "terminate": terminate,
 		},
 		RequireExplicitExec: true,
 	})
-}
-
-// exits runs a command and checks its exit code: exits 2 demo show --jobs x.
-func exits(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	code := "0"
-	var exit interface{ ExitCode() int }
-	if errors.As(err, &exit) {
-		code = fmt.Sprint(exit.ExitCode())
-	}
-	if code != args[0] {
-		ts.Fatalf("exit code %s, want %s (%v)", code, args[0], err)
-	}
 }
 
 // appears waits until a file exists and is not empty.
