@@ -28,6 +28,14 @@ func (v *View) Entries(ctx context.Context, r Range) iter.Seq2[Entry, error] {
 	})
 }
 
+// EntriesSince is Entries without the books and chapters whose local commits are all earlier than a time.
+func (v *View) EntriesSince(ctx context.Context, r Range, since segment.Timestamp) iter.Seq2[Entry, error] {
+	return v.scan(ctx, func(s *summary) bool { return s.overlaps(r) && (s.MaxTime.IsZero() || s.MaxTime >= since) }, func(g glance) bool {
+		e, ok := g.stream()
+		return ok && r.touches(e.History, e.From, e.To)
+	})
+}
+
 // FindTime returns the first segment entry of a history that holds a local commit later than t; ok is
 // false if none does yet. It is where replay towards t (inclusive) ends, from any snapshot of
 // SnapshotsForTime(history, t). For an exclusive target ask with a microsecond less.
@@ -51,7 +59,7 @@ func (v *View) FindTime(ctx context.Context, history uint32, t segment.Timestamp
 func (v *View) FindXID(ctx context.Context, xid uint32) iter.Seq2[Entry, error] {
 	return v.scan(ctx, func(s *summary) bool { return s.MinXID <= xid && xid <= s.MaxXID }, func(g glance) bool {
 		e, ok := g.stream()
-		return ok && g.kind() == KindSegment && g.number("min_xid") <= xid && xid <= g.number("max_xid") && !v.pruned(e)
+		return ok && g.kind() == KindSegment && g.number("min_xid") <= int64(xid) && int64(xid) <= g.number("max_xid") && !v.pruned(e)
 	})
 }
 

@@ -106,7 +106,7 @@ func TestSums(t *testing.T) {
 		var want Counts
 		for e, err := range v.Entries(t.Context(), r) {
 			require.NoError(t, err)
-			want.add(countsOf(e.Segment))
+			want.add(CountsOf(e.Segment))
 		}
 		got, err := v.Sums(t.Context(), r)
 		require.NoError(t, err)

@@ -28,7 +28,7 @@ func FuzzEntry(f *testing.F) {
 		}
 		if g := glance(line); g.kind() != e.Kind || (e.Stream() && (mustReach(g) != reach{History: e.History, From: e.From, To: e.To})) {
 			t.Fatalf("a glance at %q sees something else", line)
-		} else if s := e.Segment; s != nil && (g.time("max_commit_time") != s.MaxCommitTime || g.number("min_xid") != s.MinXID || g.number("max_xid") != s.MaxXID) {
+		} else if s := e.Segment; s != nil && (g.number("min_xid") != int64(s.MinXID) || g.number("max_xid") != int64(s.MaxXID) || g.time("max_commit_time") != s.MaxCommitTime || g.counts() != CountsOf(s)) {
 			t.Fatalf("a glance at %q sees something else", line)
 		}
 		s := l.state.clone()

@@ -31,14 +31,21 @@ func (g glance) text(key string) []byte {
 }
 
 // number returns the value of a numeric field, 0 if it is absent.
-func (g glance) number(key string) uint32 {
+func (g glance) number(key string) int64 {
 	rest := g.after(key)
-	end := bytes.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-	n, err := strconv.ParseUint(string(rest[:max(end, 0)]), 10, 32)
+	end := bytes.IndexFunc(rest, func(r rune) bool { return (r < '0' || r > '9') && r != '-' })
+	n, err := strconv.ParseInt(string(rest[:max(end, 0)]), 10, 64)
 	if err != nil {
 		return 0
 	}
-	return uint32(n)
+	return n
+}
+
+// counts is CountsOf for the line of a segment.
+func (g glance) counts() Counts {
+	return Counts{Segments: 1, Objects: int64(bytes.Count(g, []byte(`"sha256":`))), Transactions: g.number("transactions"),
+		Inserts: g.number("inserts"), Updates: g.number("updates"), Deletes: g.number("deletes"), Truncates: g.number("truncates"),
+		Messages: g.number("messages"), DDL: g.number("ddl"), RawBytes: g.number("raw_bytes"), StoredBytes: g.number("stored_bytes")}
 }
 
 func (g glance) kind() Kind { return Kind(g.text("kind")) }
@@ -48,7 +55,7 @@ func (g glance) stream() (r reach, ok bool) {
 	if !slices.Contains([]Kind{KindSegment, KindWatermark, KindGap}, g.kind()) {
 		return r, false
 	}
-	r.History = g.number("history")
+	r.History = uint32(g.number("history"))
 	ok = r.From.UnmarshalText(g.text("from")) == nil && r.To.UnmarshalText(g.text("to")) == nil
 	return r, ok
 }

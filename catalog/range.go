@@ -28,16 +28,28 @@ func (v *View) Sums(ctx context.Context, r Range) (Counts, error) {
 		}
 		return !whole
 	}
-	for e, err := range v.scan(ctx, partly, func(g glance) bool {
-		e, ok := g.stream()
-		return ok && g.kind() == KindSegment && r.touches(e.History, e.From, e.To)
-	}) {
-		if err != nil {
-			return sums, err
+	before := ""
+	for s := range v.st.runs {
+		if s.First > 0 && partly(s) {
+			lines, err := v.linesOf(ctx, s, before)
+			if err != nil {
+				return sums, asFault(err)
+			}
+			sums.addLines(lines, s, r)
 		}
-		sums.add(CountsOf(e.Segment))
+		before = s.Hash
 	}
 	return sums, nil
+}
+
+// addLines adds the segments of a run that touch r, at a glance.
+func (c *Counts) addLines(lines [][]byte, s *summary, r Range) {
+	for i, line := range lines {
+		g := glance(line)
+		if e, ok := g.stream(); ok && g.kind() == KindSegment && r.touches(e.History, e.From, e.To) && !slices.Contains(s.Void, s.First+uint64(i)) {
+			c.add(g.counts())
+		}
+	}
 }
 
 // Spanning returns the stream entry that lsn cuts in two (From < lsn < To), if it may hold

@@ -16,6 +16,11 @@ import (
 // synthesize adds segments to an archive up to seq (a multiple of 64) without the cost of appending: of the
 // objects in between only those that readers need are written.
 func synthesize(t testing.TB, store objectstore.Store, l *Log, seq uint64) *Log {
+	return synthesizeOf(t, store, l, seq, nextSegment)
+}
+
+// synthesizeOf does it with the entries that next makes.
+func synthesizeOf(t testing.TB, store objectstore.Store, l *Log, seq uint64, next func(*View) Entry) *Log {
 	f := l.fold.fork()
 	var book [][]byte
 	if n := f.state.Seq; n > 0 {
@@ -24,7 +29,7 @@ func synthesize(t testing.TB, store objectstore.Store, l *Log, seq uint64) *Log 
 	}
 	for f.state.Seq < seq {
 		v := &View{id: l.id, st: f.state}
-		e := nextSegment(v)
+		e := next(v)
 		e.complete(v, testBegin)
 		e.setRunningMax(max(v.RunningMax(1), e.maxCommitTime()))
 		line, err := marshal(e)
@@ -98,20 +103,27 @@ func requestsOfAPlan(t *testing.T, store *faulty.Store, head uint64) (most int) 
 
 // yearOfEntries makes an archive of 770 books: only the last few and the newest root are in the store.
 func yearOfEntries(t testing.TB) objectstore.Store {
-	const books = 769
 	store := objectstore.NewMem()
-	l := synthesize(t, store, begun(t, store), bookSize)
+	yearOf(t, store, nextSegment)
+	return store
+}
+
+// yearOf does it with the entries that next makes.
+func yearOf(t testing.TB, store objectstore.Store, next func(*View) Entry) {
+	const books = 769
+	l := synthesizeOf(t, store, begun(t, store), bookSize, next)
 	s := l.state.clone()
 	model, end := s.Books[0], s.Histories[0].End
 	width := end - 0x1000
-	day := segment.Timestamp(bookSize * 10 * 1e6)
+	const segments = bookSize - 3 // of the first book
+	day := segment.Timestamp(segments * 10 * 1e6)
 	for n := uint64(1); n < books; n++ {
 		b := model.clone()
 		b.First, b.Last, b.Hash = n*bookSize+1, (n+1)*bookSize, hashOf(fmt.Append(nil, n))
 		b.Ranges[0].From, b.Ranges[0].To = end, end+width
 		b.Ranges[0].RunningMax += segment.Timestamp(n) * day
 		b.MinTime, b.MaxTime = b.MinTime+segment.Timestamp(n)*day, b.Ranges[0].RunningMax
-		b.MinXID, b.MaxXID = model.MinXID+uint32(n)*9000, model.MaxXID+uint32(n)*9000
+		b.MinXID, b.MaxXID = model.MinXID+uint32(n)*2*segments, model.MaxXID+uint32(n)*2*segments
 		end += width
 		s.Books = append(s.Books, b)
 	}
@@ -123,7 +135,7 @@ func yearOfEntries(t testing.TB) objectstore.Store {
 	s.Seq = books*bookSize - 1
 	s.Histories[0].End, s.Histories[0].RunningMax = end-0x100, s.Books[books-1].MaxTime-1e6
 	v := &View{id: l.id, st: s}
-	e := nextSegment(v)
+	e := next(v)
 	e.complete(v, testBegin)
 	e.setRunningMax(e.maxCommitTime())
 	line, err := marshal(e)
@@ -135,8 +147,9 @@ func yearOfEntries(t testing.TB) objectstore.Store {
 	require.NoError(t, err)
 	require.NoError(t, store.Put(t.Context(), rootKey(s.Seq), sealed(t, magicRoot, text)))
 	require.NoError(t, store.Put(t.Context(), logKey(s.Seq), encodeLogObject(line, nil)))
-	grow(t, open(t, store), s.Seq+4000)
-	return store
+	for l = open(t, store); l.View().Head().Seq < s.Seq+4000; {
+		put(t, l, next(l.View()))
+	}
 }
 
 // TestYear: a year of entries each ten seconds opens in half a second and 48 MiB.

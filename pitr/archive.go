@@ -57,6 +57,10 @@ func (a *Archive) stream(ctx context.Context, history uint32, from, to segment.L
 	return a.view.Entries(ctx, catalog.Range{History: history, From: from, To: to})
 }
 
+func (a *Archive) since(ctx context.Context, history uint32, t segment.Timestamp) iter.Seq2[catalog.Entry, error] {
+	return a.view.EntriesSince(ctx, catalog.Range{History: history}, t)
+}
+
 func (a *Archive) sums(ctx context.Context, history uint32, from, to segment.LSN) (catalog.Counts, error) {
 	return a.view.Sums(ctx, catalog.Range{History: history, From: from, To: to})
 }

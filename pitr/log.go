@@ -116,7 +116,7 @@ func (l *lister) history(ctx context.Context, h catalog.HistoryPoint, yield func
 
 // enqueue starts the reading of every index that may match, in order and boundedly ahead.
 func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *errgroup.Group, queue chan<- listed) error {
-	for e, err := range l.src.stream(ctx, h.Number, 0, 0) {
+	for e, err := range l.src.since(ctx, h.Number, l.query.Since) {
 		if err != nil {
 			return err
 		}

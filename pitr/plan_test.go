@@ -47,6 +47,10 @@ func (s *synthetic) stream(_ context.Context, h uint32, from, to segment.LSN) it
 	}
 }
 
+func (s *synthetic) since(ctx context.Context, h uint32, _ segment.Timestamp) iter.Seq2[catalog.Entry, error] {
+	return s.stream(ctx, h, 0, 0)
+}
+
 func (s *synthetic) gaps() (all []catalog.GapPoint) {
 	for _, e := range s.entries {
 		if e.Kind == catalog.KindGap {

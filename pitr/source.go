@@ -22,6 +22,9 @@ type source interface {
 	// order; to 0 means the end.
 	stream(ctx context.Context, history uint32, from, to segment.LSN) iter.Seq2[catalog.Entry, error]
 
+	// since is stream of a whole history, but may leave out segments whose local commits are all earlier than t.
+	since(ctx context.Context, history uint32, t segment.Timestamp) iter.Seq2[catalog.Entry, error]
+
 	// firstLater returns the first segment of a history with a local commit later than t.
 	firstLater(ctx context.Context, history uint32, t segment.Timestamp) (e catalog.Entry, ok bool, err error)
 
