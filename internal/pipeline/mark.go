@@ -72,15 +72,32 @@ func emitMark(ctx context.Context, dsn string, h *catalog.History, name string) 
 	if err := requireArchivedSource(ctx, conn, h); err != nil {
 		return 0, err
 	}
-	slot, err := walstream.ReadSlot(ctx, conn, h.Slot)
-	if err != nil {
+	if err := awaitReader(ctx, conn, h.Slot); err != nil {
 		return 0, err
-	}
-	if slot == nil || !slot.Active {
-		return 0, fault.New(fault.Gap, "start archiver run, then mark again", "nothing reads slot %q: the mark would not be archived", h.Slot)
 	}
 	err = conn.QueryRow(ctx, "SELECT pg_logical_emit_message(true, $1, $2)::text", MessagePrefix, markContent+name).Scan(lsnScanner{&lsn})
 	return lsn, err
+}
+
+// readerPatience is how long a mark waits for an archiver that has just been started to take the slot.
+const readerPatience = 10 * time.Second
+
+// awaitReader waits until somebody reads the slot.
+func awaitReader(ctx context.Context, conn *pgx.Conn, name string) error {
+	for deadline := time.Now().Add(readerPatience); ; {
+		slot, err := walstream.ReadSlot(ctx, conn, name)
+		if err != nil || slot != nil && slot.Active {
+			return err
+		}
+		if slot == nil || time.Now().After(deadline) {
+			return fault.New(fault.Gap, "start archiver run, then mark again", "nothing reads slot %q: the mark would not be archived", name)
+		}
+		select {
+		case <-time.After(pollInterval):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // requireArchivedSource refuses a source that is not the one which the archive's newest history was read from.
