@@ -118,8 +118,7 @@ func (c *connector) connectError(err error, database string) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	// The text lists every address tried, a line each.
-	return fault.New(fault.Unreachable, "is the server running, and reachable from here?", "connect to %s: %s", where, strings.Join(strings.Fields(err.Error()), " "))
+	return fault.New(fault.Unreachable, "is the server running, and reachable from here?", "connect to %s: %s", where, fault.Plain(err))
 }
 
 // closeNow closes without waiting for the server's goodbye.

@@ -191,7 +191,7 @@ func badDSN(err error) error {
 // flat shows an error's text on one line.
 type flat struct{ error }
 
-func (f flat) Error() string { return strings.Join(strings.Fields(f.error.Error()), " ") }
+func (f flat) Error() string { return fault.Plain(f.error) }
 func (f flat) Unwrap() error { return f.error }
 
 // connectFault turns a failed connection into an error for people.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 
 	"tidemark/objectstore"
 	"tidemark/segment"
@@ -99,4 +101,13 @@ func HintOf(err error) string {
 		err = e.Err
 	}
 	return ""
+}
+
+// Plain returns err's text on one line for an error of the network: that of the failed operation alone,
+// once, where a client lists every address that it tried in several lines.
+func Plain(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Error()
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
 }

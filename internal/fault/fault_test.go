@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -42,4 +43,10 @@ func TestHintsAndText(t *testing.T) {
 	require.Equal(t, "do this", HintOf(err), "the outermost hint that there is")
 	require.Empty(t, HintOf(errors.New("plain")))
 	require.NoError(t, Wrap(nil, Failed, "", "nothing"))
+}
+
+func TestPlainTextOfANetworkError(t *testing.T) {
+	op := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+	require.Equal(t, "dial tcp: connection refused", Plain(fmt.Errorf("failed to connect:\n\tone: %w\n\ttwo: %w", op, op)))
+	require.Equal(t, "a b", Plain(errors.New("a\n\tb")))
 }
