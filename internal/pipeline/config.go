@@ -54,8 +54,9 @@ type Config struct {
 	SnapshotSchedule string // cron expression in UTC, "" for none
 	PgDump           string // path, "" to search
 
-	closeTimeout time.Duration // closeTimeout; tests have less time
-	stopPatience time.Duration // stopPatience likewise
+	closeTimeout       time.Duration // the constants of the same names; tests have less time
+	stopPatience       time.Duration
+	backgroundPatience time.Duration
 
 	Version    string
 	Log        *slog.Logger
@@ -90,6 +91,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.closeTimeout == 0 {
 		c.closeTimeout = closeTimeout
+	}
+	if c.backgroundPatience == 0 {
+		c.backgroundPatience = backgroundPatience
 	}
 	if c.stopPatience == 0 {
 		c.stopPatience = stopPatience

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,21 +14,26 @@ import (
 	"tidemark/objectstore"
 )
 
-// deafStore is a file system whose server is gone: puts wait in the kernel, whatever becomes of their context.
+// deafStore is a file system whose server is gone: puts into the catalog wait in the kernel, whatever becomes of their context.
 type deafStore struct {
 	objectstore.Store
+	once sync.Once
 	hear chan struct{} // closed: it answers again
 	on   chan struct{} // closed: it is gone
 }
 
 func (s *deafStore) Put(ctx context.Context, key string, data []byte) error {
-	select {
-	case <-s.on:
-		<-s.hear
-	default:
+	if strings.HasPrefix(key, "catalog/") { // the publisher's own puts; it waits for parts without being stuck
+		select {
+		case <-s.on:
+			<-s.hear
+		default:
+		}
 	}
 	return s.Store.Put(ctx, key, data)
 }
+
+func (s *deafStore) heal() { s.once.Do(func() { close(s.hear) }) }
 
 // TestStoreThatDoesNotEvenFail keeps neither the archiver from stopping nor the primary.
 func TestStoreThatDoesNotEvenFail(t *testing.T) {
@@ -41,6 +48,7 @@ func TestStoreThatDoesNotEvenFail(t *testing.T) {
 			r := w.start(func(c *Config) {
 				c.Store, c.closeTimeout, c.ShutdownGrace = store, 200*time.Millisecond, 500*time.Millisecond
 			})
+			t.Cleanup(store.heal) // before the run is waited for
 			r.protected()
 			close(store.on)
 			xids := w.insert(1, 3)
@@ -48,7 +56,7 @@ func TestStoreThatDoesNotEvenFail(t *testing.T) {
 			if primaryStops {
 				require.NoError(t, w.server.Stop(postgres.Fast))
 				require.Less(t, time.Since(begin), 20*time.Second)
-				close(store.hear)
+				store.heal()
 				require.NoError(t, w.server.Run())
 				w.archivedPast(w.flush())
 				require.NoError(t, r.end())
@@ -56,7 +64,7 @@ func TestStoreThatDoesNotEvenFail(t *testing.T) {
 				err := r.end()
 				require.Equal(t, fault.Unreachable, fault.CodeOf(err), "%v", err)
 				require.Less(t, time.Since(begin), 20*time.Second)
-				close(store.hear)
+				store.heal()
 			}
 			w.acknowledgedIsDurable()
 			w.catchUp()
@@ -64,4 +72,22 @@ func TestStoreThatDoesNotEvenFail(t *testing.T) {
 			require.Len(t, w.view().Histories(), 1)
 		})
 	}
+}
+
+// TestSnapshotStuckInTheStoreDoesNotKeepTheArchiver from stopping.
+func TestSnapshotStuckInTheStoreDoesNotKeepTheArchiver(t *testing.T) {
+	w := newWorld(t, nil)
+	stuck, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.store.OnPut(func(key string) error {
+		if strings.HasPrefix(key, "snapshots/") {
+			once.Do(func() { close(stuck) })
+			<-release
+		}
+		return nil
+	})
+	r := w.start(func(c *Config) { c.backgroundPatience = 100 * time.Millisecond })
+	t.Cleanup(func() { close(release) })
+	<-stuck
+	require.NoError(t, r.end())
 }

@@ -79,15 +79,40 @@ func (r *runner) run(ctx context.Context, stop <-chan struct{}) error {
 		return nil
 	})
 	group.Go(func() error { return r.snapshots(background, stop, first) })
+	streamed := make(chan error, 1)
 	group.Go(func() error {
 		defer endBackground()
-		return r.stream(ctx, stop)
+		err := r.stream(ctx, stop)
+		streamed <- err
+		return err
 	})
 	group.Go(func() error {
 		r.limitStop(background, stop)
 		return nil
 	})
-	return group.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait() }()
+	return r.awaitEnd(ended, streamed)
+}
+
+// backgroundPatience is how long the rest may take to tidy up once the stream has ended.
+const backgroundPatience = 10 * time.Second
+
+// awaitEnd waits for everything, but not for ever once the stream has ended: a base snapshot may be stuck in a
+// store that does not even fail.
+func (r *runner) awaitEnd(ended, streamed <-chan error) error {
+	select {
+	case err := <-ended:
+		return err
+	case err := <-streamed:
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(r.cfg.backgroundPatience):
+			r.log.Warn("a base snapshot does not end, leaving it behind")
+			return err
+		}
+	}
 }
 
 // prepareUnless prepares, giving up when stop is closed.
