@@ -2,7 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +38,26 @@ func (r *runner) continueHistory(ctx context.Context, facts sourceFacts, slot *w
 // configuration copied to a second cluster must not take a living archive over.
 const otherWriterFresh = 2 * time.Minute
 
+// rival finds another archiver that may still be writing: the newest claim's, or the one's before our own
+// first claim, unless it ended in good order, has long been silent, or is known to be dead.
+func (r *runner) rival(v *catalog.View) (w catalog.Writer, silent time.Duration, found bool) {
+	claim, silent := v.Epoch(), time.Since(v.Head().At)
+	if claim.Writer.Instance == r.instance.id {
+		claim, silent = r.before, r.beforeSilent
+	}
+	w = claim.Writer
+	return w, silent, claim.Epoch != 0 && !w.Stopped && silent < otherWriterFresh && !r.instance.knowsDead(w)
+}
+
+// knowsDead reports whether a writer was a process of this host that is gone.
+func (i instance) knowsDead(w catalog.Writer) bool {
+	if w.Host != i.host {
+		return false
+	}
+	process, err := os.FindProcess(w.PID)
+	return w.PID == i.pid || err != nil || errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone)
+}
+
 // beginHistory ends the newest history where it is and begins another, with a slot and a base snapshot.
 func (r *runner) beginHistory(ctx context.Context, why *divergedError) error {
 	return r.withSource(ctx, func(conn *pgx.Conn) error {
@@ -42,9 +65,7 @@ func (r *runner) beginHistory(ctx context.Context, why *divergedError) error {
 		if err != nil {
 			return err
 		}
-		view := r.catalog.View()
-		silent := time.Since(view.Head().At)
-		if w := view.Epoch().Writer; view.Epoch().Epoch != 0 && w.Instance != r.instance.id && !w.Stopped && silent < otherWriterFresh {
+		if w, silent, found := r.rival(r.catalog.View()); found {
 			return fault.New(fault.Conflict, "stop that archiver and wait two minutes, or give this source an archive of its own",
 				"%s, and another archiver (%s, process %d) wrote to this archive %s ago", why.reason, w.Host, w.PID, silent.Round(time.Second))
 		}

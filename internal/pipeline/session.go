@@ -126,7 +126,10 @@ func readIndex(ctx context.Context, store objectstore.Store, s *catalog.Segment)
 
 // claim appends a writer entry: the epoch of this START. Entries of older epochs are void from then on.
 func (r *runner) claim(ctx context.Context, timeline int32) (uint64, error) {
+	var before catalog.Claim
+	var silent time.Duration
 	e, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
+		before, silent = v.Epoch(), time.Since(v.Head().At)
 		if r.claimed != 0 && v.Epoch().Epoch != r.claimed {
 			return catalog.Entry{}, fault.New(fault.Conflict, "only one archiver may write to an archive: stop the other, or give this one an archive of its own", "another archiver has taken over this archive")
 		}
@@ -134,6 +137,9 @@ func (r *runner) claim(ctx context.Context, timeline int32) (uint64, error) {
 	})
 	if err != nil {
 		return 0, err
+	}
+	if r.claimed == 0 {
+		r.before, r.beforeSilent = before, silent
 	}
 	r.claimed = e.Epoch
 	return e.Epoch, nil
