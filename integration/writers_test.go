@@ -59,11 +59,12 @@ func TestOneWriterManyAppenders(t *testing.T) {
 	list := archive.List(t)
 	require.Len(t, list.Marks, 8)
 	require.Len(t, list.Snapshots, 3)
-	require.Len(t, list.Windows, 1)
 
 	require.NoError(t, clients.Stop())
 	require.Zero(t, first.Stop(t).Code, first.Stderr())
 	archive.CatchUp(t)
+	// Until the stream has passed it, a snapshot ahead of it is a window of its own.
+	require.Len(t, archive.List(t).Windows, 1)
 	requireSound(t, archive, source, dsn)
 }
 
