@@ -36,7 +36,7 @@ func streamCode(pg *pgconn.PgError) (fault.Code, string) {
 	case pg.Code == "55000":
 		return fault.Gap, again
 	case pg.Code == "42704" && strings.Contains(pg.Message, "publication"):
-		return fault.Gap, "the publication did not exist at that point of the WAL; a slot can't step over it: detach, then run with --new-archive"
+		return fault.Gap, "the publication did not exist at that point of the WAL; a slot can't step over it: archiver run --accept-gap goes on with a new one"
 	case pg.Code == "42704":
 		return fault.Gap, "the replication slot is gone; " + again
 	case pg.Code == "58P01" && strings.Contains(pg.Message, "removed"):

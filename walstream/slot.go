@@ -76,7 +76,7 @@ func ReadSlot(ctx context.Context, conn *pgx.Conn, slot string) (*SlotState, err
 func (s *SlotState) fault(slot, database string) error {
 	switch {
 	case s == nil:
-		return fault.New(fault.Gap, "if the archive should go on after the hole, begin it anew: archiver run --new-archive",
+		return fault.New(fault.Gap, "archiver run --accept-gap records the hole and goes on behind it with a new slot",
 			"replication slot %s does not exist", slot)
 	case s.Plugin != "pgoutput":
 		return fault.New(fault.Usage, "name another slot with --slot", "replication slot %s uses the plugin %q, not pgoutput", slot, s.Plugin)
