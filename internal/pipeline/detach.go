@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -78,7 +79,7 @@ func detachNames(ctx context.Context, conn *pgx.Conn, cfg Config) (slot, publica
 		if err != nil {
 			return "", "", err
 		}
-		slot, publication = first(slot, recordedSlot), first(publication, recordedPublication)
+		slot, publication = cmp.Or(slot, recordedSlot), cmp.Or(publication, recordedPublication)
 	}
 	if slot == "" {
 		var database string
@@ -87,7 +88,7 @@ func detachNames(ctx context.Context, conn *pgx.Conn, cfg Config) (slot, publica
 		}
 		slot = DefaultSlot(database)
 	}
-	return slot, first(publication, "tidemark"), nil
+	return slot, cmp.Or(publication, "tidemark"), nil
 }
 
 func recordedNames(ctx context.Context, store objectstore.Store) (slot, publication string, err error) {
@@ -103,11 +104,4 @@ func recordedNames(ctx context.Context, store objectstore.Store) (slot, publicat
 		return h.Begins.Slot, h.Begins.Publication, nil
 	}
 	return view.Identity().Slot, "", nil
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

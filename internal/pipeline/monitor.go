@@ -125,22 +125,18 @@ func (m *monitor) once(ctx context.Context, conn *pgx.Conn) error {
 
 // look reads the server's flush position and what the slot holds back.
 func (m *monitor) look(ctx context.Context, conn *pgx.Conn) error {
-	var flush segment.LSN
-	var retained, xminAge *int64
-	err := conn.QueryRow(ctx, `
-		SELECT pg_current_wal_flush_lsn()::text,
-		       (SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1),
-		       (SELECT age(catalog_xmin)::bigint FROM pg_replication_slots WHERE slot_name = $1)`, m.cfg.Slot).
-		Scan(lsnScanner{&flush}, &retained, &xminAge)
+	flush, err := flushLSN(ctx, conn)
+	if err != nil {
+		return err
+	}
+	slot, err := walstream.ReadSlot(ctx, conn, m.cfg.Slot)
 	if err != nil {
 		return err
 	}
 	m.metrics.sourceFlush.Store(uint64(flush))
-	if retained != nil {
-		m.metrics.retainedWAL.Set(float64(*retained))
-	}
-	if xminAge != nil {
-		m.metrics.xminAge.Set(float64(*xminAge))
+	if slot != nil {
+		m.metrics.retainedWAL.Set(float64(slot.RetainedBytes))
+		m.metrics.xminAge.Set(float64(slot.CatalogXminAge))
 	}
 	return nil
 }
@@ -199,8 +195,8 @@ func (s *sequenceSampler) sampledOnce() bool {
 // sample reads all sequences that have been used. The position is read first: the values are those of
 // that position or later, never earlier.
 func (s *sequenceSampler) sample(ctx context.Context, conn *pgx.Conn) error {
-	var lsn segment.LSN
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(lsnScanner{&lsn}); err != nil {
+	lsn, err := flushLSN(ctx, conn)
+	if err != nil {
 		return err
 	}
 	rows, err := conn.Query(ctx, `

@@ -208,11 +208,10 @@ func (r *runner) resolveUntil(ctx context.Context) error {
 	}
 }
 
-func (r *runner) readFlush(ctx context.Context) (segment.LSN, error) {
-	var facts sourceFacts
-	err := r.withSource(ctx, func(conn *pgx.Conn) (err error) {
-		facts, err = readFacts(ctx, conn)
+func (r *runner) readFlush(ctx context.Context) (lsn segment.LSN, err error) {
+	err = r.withSource(ctx, func(conn *pgx.Conn) (err error) {
+		lsn, err = flushLSN(ctx, conn)
 		return err
 	})
-	return facts.flush, err
+	return lsn, err
 }

@@ -32,6 +32,13 @@ func (s lsnScanner) Scan(src any) error {
 	return err
 }
 
+// flushLSN reads how far the server's WAL is flushed: unlike the insert position, it always arrives in the
+// stream (rule 3).
+func flushLSN(ctx context.Context, conn *pgx.Conn) (lsn segment.LSN, err error) {
+	err = conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(lsnScanner{&lsn})
+	return lsn, err
+}
+
 // sourceFacts is what an ordinary connection knows of the source.
 type sourceFacts struct {
 	systemID string
@@ -39,14 +46,13 @@ type sourceFacts struct {
 	encoding string
 	version  int
 	flush    segment.LSN
-	clock    time.Time
 }
 
 func readFacts(ctx context.Context, conn *pgx.Conn) (f sourceFacts, err error) {
 	err = conn.QueryRow(ctx, `
 		SELECT (SELECT system_identifier::text FROM pg_control_system()), current_database()::text,
 		       current_setting('server_encoding'), current_setting('server_version_num')::int,
-		       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text, clock_timestamp()`).
-		Scan(&f.systemID, &f.database, &f.encoding, &f.version, lsnScanner{&f.flush}, &f.clock)
+		       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text`).
+		Scan(&f.systemID, &f.database, &f.encoding, &f.version, lsnScanner{&f.flush})
 	return f, err
 }

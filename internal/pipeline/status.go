@@ -163,5 +163,6 @@ func readSourceState(ctx context.Context, dsn string, h *catalog.History) (*sour
 	if s.slot, err = walstream.ReadSlot(ctx, conn, h.Slot); err != nil {
 		return nil, err
 	}
-	return s, conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(lsnScanner{&s.flush})
+	s.flush, err = flushLSN(ctx, conn)
+	return s, err
 }
