@@ -35,7 +35,7 @@ func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err
 	if err != nil {
 		return nil, fmt.Errorf("reading the source's identity: %w", err)
 	}
-	if r.catalog, err = catalog.Open(ctx, r.cfg.Store); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
+	if r.catalog, err = catalog.Open(ctx, r.cfg.Store, r.onRootFailure()); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
 		return nil, err
 	}
 	if err := r.settleNames(facts); err != nil {
@@ -203,7 +203,7 @@ func (r *runner) create(ctx context.Context, facts sourceFacts, slot *walstream.
 	var err error
 	r.catalog, err = catalog.Create(ctx, r.cfg.Store, catalog.Identity{
 		ID: uuid.NewString(), Made: time.Now().UTC(), SystemID: facts.systemID, Database: facts.database, Slot: r.cfg.Slot,
-	})
+	}, r.onRootFailure())
 	if errors.Is(err, catalog.ErrArchiveExists) {
 		return r.begunElsewhere()
 	}
@@ -212,6 +212,15 @@ func (r *runner) create(ctx context.Context, facts sourceFacts, slot *walstream.
 	}
 	r.log.Info("archive made", "archive", r.cfg.Store.String(), "id", r.catalog.View().Identity().ID)
 	return nil
+}
+
+// onRootFailure has the catalog say when it could not write a root or book behind an entry: the entry is
+// durable all the same, but opening the archive costs more requests until the next append mends it.
+func (r *runner) onRootFailure() catalog.Option {
+	return catalog.WithRootFailure(func(err error) {
+		r.metrics.errors.WithLabelValues("root").Inc()
+		r.log.Warn("the catalog's newest root could not be written; the next entry tries again", "err", err)
+	})
 }
 
 // begunElsewhere is the error of the slower of two archivers that began one archive together.
