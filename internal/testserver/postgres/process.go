@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,20 +25,36 @@ const (
 // startTimeout bounds a start, recovery included.
 const startTimeout = 2 * time.Minute
 
+// errOrphans is a start refused because children of a killed postmaster still live.
+var errOrphans = errors.New("children of the killed server still live")
+
 // process is a running postmaster.
 type process struct {
 	pid  int
 	done chan struct{} // closed when it has ended
 }
 
-// Run starts a stopped server on its port and waits until it takes connections.
+// Run starts a stopped server on its port and waits until it takes connections. After Kill the dead
+// postmaster's children may hold its shared memory for a moment longer: while they do, it tries again.
 func (s *Server) Run() error {
-	if err := s.Spawn(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	return s.ready(ctx)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := s.Spawn(); err != nil {
+			return err
+		}
+		err := s.ready(ctx)
+		if !errors.Is(err, errOrphans) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 // Spawn starts a stopped server without waiting for it to be ready.
@@ -122,7 +139,8 @@ func (s *Server) Stop(mode Mode) error {
 	return s.Wait(ctx)
 }
 
-// Kill ends the postmaster with SIGKILL, and waits until its children, which notice, are gone too.
+// Kill ends the postmaster with SIGKILL and waits for it. Its children notice by themselves, a little later;
+// Run waits for them.
 func (s *Server) Kill() error {
 	if err := s.Signal(Mode(syscall.SIGKILL)); err != nil {
 		return err

@@ -240,9 +240,13 @@ func (s *Server) ready(ctx context.Context) error {
 	for {
 		select {
 		case <-s.process.done:
-			err := fmt.Errorf("the server ended at its start: %s", s.LogTail(2000))
+			tail := s.LogTail(2000)
 			s.process = nil
-			return err
+			// A killed server's log ends with this pair; one that met it and then started has gone on writing.
+			if i := strings.LastIndex(tail, "pre-existing shared memory block"); i >= 0 && !strings.Contains(tail[i:], "LOG:") {
+				return fmt.Errorf("%w: %s", errOrphans, tail)
+			}
+			return fmt.Errorf("the server ended at its start: %s", tail)
 		case <-ctx.Done():
 			return fmt.Errorf("the server is not ready: %w: %s", ctx.Err(), s.LogTail(2000))
 		case <-tick.C:

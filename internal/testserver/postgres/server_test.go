@@ -2,11 +2,13 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/testserver/postgres"
@@ -23,6 +25,26 @@ func TestServerKeepsItsDataAcrossStopsAndKills(t *testing.T) {
 	require.NoError(t, s.Run())
 	require.Equal(t, "1", s.MustQuery(t, "postgres", "SELECT count(*) FROM t"))
 	require.Equal(t, "logical", s.MustQuery(t, "postgres", "SHOW wal_level"))
+}
+
+// A backend that computes does not see its postmaster die: the next start has to wait for it.
+func TestServerStartsOverOrphans(t *testing.T) {
+	s := postgres.Start(t, postgres.Options{})
+	began := make(chan error, 1)
+	conn, err := pgx.Connect(context.Background(), s.DSN("postgres"))
+	require.NoError(t, err)
+	pid := conn.PgConn().PID()
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT count(*) FROM generate_series(1, 10000000)")
+		began <- err
+	}()
+	require.Eventually(t, func() bool {
+		return s.MustQuery(t, "postgres", fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d AND state = 'active'", pid)) == "1"
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, s.Kill())
+	require.NoError(t, s.Run())
+	<-began
+	require.Equal(t, "1", s.MustQuery(t, "postgres", "SELECT 1"))
 }
 
 func TestServerAsksForItsPassword(t *testing.T) {
