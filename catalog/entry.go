@@ -20,6 +20,7 @@ const (
 	KindWatermark Kind = "watermark" // nothing was committed in [From, To)
 	KindGap       Kind = "gap"       // [From, To) is lost
 	KindSnapshot  Kind = "snapshot"  // a base snapshot at From (= To)
+	KindInexact   Kind = "inexact"   // says that what is archived of some range can't be trusted to be all
 	KindHold      Kind = "hold"      // stops (or releases) expiry
 	KindPrune     Kind = "prune"     // takes objects out of the catalog
 )
@@ -46,8 +47,20 @@ type Entry struct {
 	Watermark *Watermark `json:"watermark,omitempty"`
 	Gap       *Gap       `json:"gap,omitempty"`
 	Snapshot  *Snapshot  `json:"snapshot,omitempty"`
+	Inexact   []Inexact  `json:"inexact,omitempty"` // of entries of kind inexact and segment
 	Hold      *Hold      `json:"hold,omitempty"`
 	Prune     *Prune     `json:"prune,omitempty"`
+}
+
+// Inexact is a range of a history whose replay does not give what the source had: a schema change that
+// can't be replayed, or rows that a changed publication withheld. A restore from a snapshot at S to a cut
+// at C is touched by it if [S, C) and [From, To) have a position in common: a base snapshot at or past To
+// is whole again.
+type Inexact struct {
+	From   segment.LSN `json:"from"`             // commit LSN of the change, or the last position known to be good
+	To     segment.LSN `json:"to"`               // past From: From+1 for a change, else where it was found to be good again
+	Tables []string    `json:"tables,omitempty"` // namespace.name; none: any
+	Reason string      `json:"reason"`           // for people
 }
 
 // Object names an immutable object of the archive.

@@ -1,0 +1,85 @@
+// Package ddl carries schema changes through the stream: event triggers at the source write each statement
+// as a transactional logical message, and the replay executes it at the same place of the same transaction.
+// docs/format/ddl.md describes the messages.
+package ddl
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Prefix is the logical message prefix of everything that Tidemark writes into a source's stream, and
+// ContentPrefix how the content of a schema change begins.
+const (
+	Prefix        = "tidemark"
+	ContentPrefix = "ddl:"
+)
+
+// Message is one schema change.
+type Message struct {
+	Version int    `json:"v"`
+	Tag     string `json:"tag"` // command tag, such as "ALTER TABLE"
+
+	// SQL is the one statement that made the change, free of secrets, as the user wrote it, or one made from
+	// the catalog where that is exacter (CREATE TABLE AS becomes a CREATE TABLE). Empty: it could not be
+	// told apart, or can't be replayed; Inexact says why.
+	SQL string `json:"sql,omitempty"`
+
+	User     string            `json:"user"`              // current_user when it ran
+	Settings map[string]string `json:"set,omitempty"`     // settings that its meaning depends on, such as search_path and TimeZone
+	Objects  []Object          `json:"objects,omitempty"` // made or changed, in the server's order (pg_event_trigger_ddl_commands)
+	Dropped  []Object          `json:"dropped,omitempty"` // with everything that went with them (pg_event_trigger_dropped_objects)
+
+	// RowsFirst: this statement's own rows come before this message in the same transaction (CREATE TABLE AS,
+	// SELECT INTO).
+	RowsFirst bool `json:"rows_first,omitempty"`
+
+	// Inexact is not empty if replaying SQL does not give what the source has: from here on until a base
+	// snapshot, the rows of Tables (namespace.name; none: anything) are not those of the source.
+	Inexact string   `json:"inexact,omitempty"`
+	Tables  []string `json:"tables,omitempty"`
+
+	// State has a fingerprint of each relation that the change made or altered, as it stood after the
+	// statement; the replay compares it on servers of the same major version.
+	State []RelationState `json:"state,omitempty"`
+	// ServerVersion is server_version_num of the source.
+	ServerVersion int `json:"server_version"`
+}
+
+// Object is something that a statement made, changed or dropped.
+type Object struct {
+	Type      string `json:"type"`             // as pg_identify_object names it: "table", "table column", "index", "type"
+	Schema    string `json:"schema,omitempty"` // unquoted
+	Name      string `json:"name,omitempty"`   // unquoted, for relations and types
+	Identity  string `json:"identity"`         // as pg_identify_object quotes it
+	OID       uint32 `json:"oid"`              // of the object at the source
+	Extension bool   `json:"ext,omitempty"`    // made by an extension's script
+}
+
+// RelationState is a relation as it stood after a statement.
+type RelationState struct {
+	OID         uint32 `json:"oid"`
+	Schema      string `json:"schema"`
+	Name        string `json:"name"`
+	Fingerprint string `json:"fp"` // hex MD5 of FingerprintSQL's text
+}
+
+// Decode reads a message's content, ContentPrefix included. An error names what is wrong with it.
+func Decode(content []byte) (*Message, error) {
+	body, ok := bytes.CutPrefix(content, []byte(ContentPrefix))
+	if !ok {
+		return nil, fmt.Errorf("a schema change begins with %q", ContentPrefix)
+	}
+	m := new(Message)
+	if err := json.Unmarshal(body, m); err != nil {
+		return nil, fmt.Errorf("schema change: %w", err)
+	}
+	if m.Version != 1 {
+		return nil, fmt.Errorf("schema change of format version %d: this program knows 1", m.Version)
+	}
+	if m.Tag == "" {
+		return nil, fmt.Errorf("schema change without a command tag")
+	}
+	return m, nil
+}
