@@ -14,7 +14,7 @@ import (
 // Options say how to replay.
 type Options struct {
 	// Connect opens a session that is ready for replay: replica role, search_path empty,
-	// client_encoding that of the stream. It is called Workers+1 times.
+	// client_encoding that of the stream. It is called Workers+1 times, once in atomic mode.
 	Connect func(ctx context.Context) (*pgconn.PgConn, error)
 	Workers int // connections; at least 1
 
@@ -23,6 +23,8 @@ type Options struct {
 	// InsertOnly says that a relation sees nothing but inserts in everything that will be applied:
 	// its rows may then go through all connections at once. nil: none.
 	InsertOnly func(*segment.Relation) bool
+
+	Atomic *Atomic // nil: in parallel, with nothing whole before Finish
 }
 
 // Counts are the operations applied to one table.
@@ -51,6 +53,8 @@ type Applier struct {
 	types  map[uint32]segment.TypeDef
 
 	begin   segment.Begin
+	inTx    bool  // between begin and its commit
+	batch   batch // in atomic mode
 	next    int   // round robin of insert-only tables
 	pending int   // bytes in buffers not handed over yet
 	since   int64 // bytes handed over since the last commit
@@ -83,7 +87,10 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 		a.opts.Workers = 1
 	}
 	var err error
-	if a.meta, err = o.Connect(ctx); err != nil {
+	if o.Atomic != nil {
+		// What a transaction changed of the schema only its own connection sees.
+		a.opts.Workers, a.opts.InsertOnly = 1, nil
+	} else if a.meta, err = o.Connect(ctx); err != nil {
 		return nil, err
 	}
 	ctx, a.stop = context.WithCancelCause(ctx)
@@ -107,9 +114,11 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 	switch r.Op {
 	case segment.OpBegin:
-		a.begin = r.Begin
+		a.begin, a.inTx = r.Begin, true
 	case segment.OpCommit:
 		a.done++
+		a.inTx = false
+		a.note(r.Commit)
 		return a.commit(false)
 	case segment.OpType:
 		a.types[r.TypeDef.ID] = r.TypeDef
@@ -184,13 +193,20 @@ func (a *Applier) flushAll() error {
 // commit ends the workers' transactions if enough has come together or all is to be settled. It is
 // called between source transactions, so that each is whole in one target transaction per worker.
 func (a *Applier) commit(now bool) error {
-	if !now && a.since+int64(a.pending) < maxBatch {
+	full := a.since+int64(a.pending) >= maxBatch
+	if a.opts.Atomic != nil {
+		full = a.batchFull()
+	}
+	if !now && !full {
 		return a.alive()
 	}
 	if err := a.flushAll(); err != nil {
 		return err
 	}
 	a.since = 0
+	if a.opts.Atomic != nil {
+		return a.endBatch()
+	}
 	for _, w := range a.workers {
 		if err := a.send(w, command{commit: true}); err != nil {
 			return err
@@ -258,14 +274,17 @@ func (a *Applier) Transactions() int64 { return a.done }
 
 // Finish commits everything, closes the connections and returns the counts by namespace.name.
 func (a *Applier) Finish(ctx context.Context) (map[string]Counts, error) {
-	if err := a.settle(); err != nil {
+	if err := a.Flush(ctx); err != nil {
 		a.Abort()
 		return nil, err
 	}
 	for _, w := range a.workers {
 		close(w.commands)
 	}
-	err := errors.Join(a.group.Wait(), a.meta.Close(ctx))
+	err := a.group.Wait()
+	if a.meta != nil {
+		err = errors.Join(err, a.meta.Close(ctx))
+	}
 	a.stop(nil)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Failed, "", "end the replay")
@@ -282,6 +301,9 @@ func (a *Applier) Abort() {
 	a.stop(context.Canceled)
 	// The workers' own errors were returned by Apply, or don't matter any more.
 	_ = a.group.Wait()
+	if a.meta == nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // don't wait for the server's goodbye
 	_ = a.meta.Close(ctx)

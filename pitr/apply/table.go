@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
 	"tidemark/segment"
@@ -323,17 +324,27 @@ func sameSet(a, b []int) bool {
 	return true
 }
 
-// query runs a catalog query on the connection kept for that, with text parameters and results.
-func (a *Applier) query(ctx context.Context, sql string, params ...string) ([][][]byte, error) {
+// query runs a catalog query with text parameters and results, on the connection kept for that, or in
+// atomic mode inside the open batch.
+func (a *Applier) query(ctx context.Context, sql string, params ...string) (rows [][][]byte, err error) {
 	values := make([][]byte, len(params))
 	for i, p := range params {
 		values[i] = []byte(p)
 	}
-	res := a.meta.ExecParams(ctx, sql, values, nil, nil, nil).Read()
-	if res.Err != nil {
-		return nil, fault.Wrap(res.Err, fault.Failed, "", "read the target's catalog")
+	read := func(ctx context.Context, conn *pgconn.PgConn) error {
+		res := conn.ExecParams(ctx, sql, values, nil, nil, nil).Read()
+		if res.Err != nil {
+			return fault.Wrap(res.Err, codeOf(res.Err), "", "read the target's catalog")
+		}
+		rows = res.Rows
+		return nil
 	}
-	return res.Rows, nil
+	if a.meta != nil {
+		err = read(ctx, a.meta)
+	} else {
+		err = a.sendWait(a.workers[0], command{do: func(ctx context.Context, w *worker) error { return read(ctx, w.conn) }})
+	}
+	return rows, err
 }
 
 func namespaceOf(r *segment.Relation) string {

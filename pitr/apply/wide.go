@@ -149,8 +149,8 @@ func describeRecord(t *table, r *segment.Record) string {
 // Bits of segment.Truncate.Options.
 const truncateRestart = 2
 
-// truncate empties relations by one statement, as at the source. It stands apart: everything before it
-// is committed, then it runs and is committed, so that its exclusive locks meet nobody.
+// truncate empties relations by one statement, as at the source. In parallel it stands apart: everything
+// before it is committed, then it runs and is committed, so that its exclusive locks meet nobody.
 //
 // CASCADE isn't repeated: the stream lists what it reached, and no foreign key exists yet. What it
 // reached outside the publication was not archived.
@@ -174,7 +174,7 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	if len(tables) == 0 {
 		return nil
 	}
-	if err := a.settle(); err != nil {
+	if err := a.barrier(); err != nil {
 		return err
 	}
 	sql := "TRUNCATE " + strings.Join(names, ", ")
@@ -192,5 +192,5 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 		t.counts.Truncated++
 		t.counts.Live, t.counts.Reset = 0, true
 	}
-	return a.sendWait(a.workers[tables[0].worker], command{do: do, commit: true})
+	return a.sendWait(a.workers[tables[0].worker], command{do: do, commit: a.opts.Atomic == nil})
 }
