@@ -38,7 +38,7 @@ type Entry struct {
 	At      time.Time   `json:"at"`                // when it was appended, by the appender's clock, UTC, microseconds
 	Epoch   uint64      `json:"epoch,omitempty"`   // writer epoch, in entries of the stream's writer
 	History uint32      `json:"history,omitempty"` // from 1; 0 where it means nothing
-	From    segment.LSN `json:"from"`              // half-open range
+	From    segment.LSN `json:"from"`              // half-open range; of an inexact entry what spans its ranges
 	To      segment.LSN `json:"to"`
 
 	Begins    *History   `json:"begins,omitempty"`
@@ -62,6 +62,10 @@ type Inexact struct {
 	Tables []string    `json:"tables,omitempty"` // namespace.name; none: any
 	Reason string      `json:"reason"`           // for people
 }
+
+// Touches reports whether a restore from a snapshot at s to a cut at c (the first position left out) replays
+// some of the range.
+func (i *Inexact) Touches(s, c segment.LSN) bool { return s < i.To && i.From < c }
 
 // Object names an immutable object of the archive.
 type Object struct {
@@ -94,6 +98,9 @@ type Writer struct {
 	Version  string `json:"version"`  // of Tidemark
 	Timeline int32  `json:"timeline"` // of the server at START
 	Stopped  bool   `json:"stopped,omitempty"`
+	// Publication is the publication as it stood at START, in the archiver's own words; the next START
+	// compares. Empty: not known.
+	Publication string `json:"publication,omitempty"`
 }
 
 // Segment describes the committed transactions of [From, To).

@@ -13,6 +13,7 @@ func FuzzEntry(f *testing.F) {
 	put(f, l, e)
 	put(f, l, gap(1, 1, l.View().End(1), l.View().End(1)+9))
 	put(f, l, hold("h"))
+	put(f, l, inexactEntry(1, inexact(0x1000, 0x1100, "public.orders")))
 	for _, line := range l.leaf.lines {
 		f.Add(line)
 	}

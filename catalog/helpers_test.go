@@ -126,7 +126,7 @@ func dumpAll(t testing.TB, v *View) string {
 		b.Write(line)
 		b.WriteByte('\n')
 	}
-	for _, part := range []any{v.Identity(), v.Head(), v.Epoch(), v.Histories(), v.Snapshots(), v.Marks(), v.Gaps(), v.Holds(), v.Windows()} {
+	for _, part := range []any{v.Identity(), v.Head(), v.Epoch(), v.Histories(), v.Snapshots(), v.Marks(), v.Gaps(), v.Inexact(), v.Holds(), v.Windows()} {
 		line, err := marshal(part)
 		require.NoError(t, err)
 		b.Write(line)

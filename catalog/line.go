@@ -97,7 +97,7 @@ func (e *Entry) payloads() (own, all int) {
 		set  bool
 	}{
 		{KindHistory, e.Begins != nil}, {KindWriter, e.Writer != nil}, {KindSegment, e.Segment != nil}, {KindWatermark, e.Watermark != nil},
-		{KindGap, e.Gap != nil}, {KindSnapshot, e.Snapshot != nil}, {KindHold, e.Hold != nil}, {KindPrune, e.Prune != nil},
+		{KindGap, e.Gap != nil}, {KindSnapshot, e.Snapshot != nil}, {KindInexact, e.Kind == KindInexact && len(e.Inexact) > 0}, {KindHold, e.Hold != nil}, {KindPrune, e.Prune != nil},
 	} {
 		if p.set {
 			all++
@@ -116,14 +116,14 @@ func (e *Entry) Stream() bool {
 
 func (e *Entry) checkRange() error {
 	switch {
-	case e.Stream():
+	case e.Stream() || e.Kind == KindInexact:
 		if e.From >= e.To {
 			return fmt.Errorf("its range [%s, %s) is empty", e.From, e.To)
 		}
 	case e.From != e.To:
 		return fmt.Errorf("a %s entry has a range", e.Kind)
 	}
-	if (e.Stream() || e.Kind == KindHistory || e.Kind == KindSnapshot) && e.History == 0 {
+	if (e.Stream() || e.Kind == KindHistory || e.Kind == KindSnapshot || e.Kind == KindInexact) && e.History == 0 {
 		return errors.New("it names no history")
 	}
 	if (e.Stream() || e.Kind == KindWriter) && e.Epoch == 0 {
@@ -132,7 +132,26 @@ func (e *Entry) checkRange() error {
 	return nil
 }
 
+// checkInexact tests the ranges of a segment or inexact entry, the only ones that have any.
+func (e *Entry) checkInexact() error {
+	if len(e.Inexact) > 0 && e.Kind != KindSegment && e.Kind != KindInexact {
+		return fmt.Errorf("a %s entry has no inexact ranges", e.Kind)
+	}
+	for _, i := range e.Inexact {
+		if i.From >= i.To || i.From < e.From || i.To > e.To {
+			return fmt.Errorf("its inexact range [%s, %s) makes no sense", i.From, i.To)
+		}
+		if i.Reason == "" {
+			return errors.New("an inexact range without a reason")
+		}
+	}
+	return nil
+}
+
 func (e *Entry) checkPayload() error {
+	if err := e.checkInexact(); err != nil {
+		return err
+	}
 	switch e.Kind {
 	case KindSegment:
 		if len(e.Segment.Objects) == 0 {

@@ -21,7 +21,7 @@ type dueRoot struct {
 // rootDue is the rule: which entries are followed by a root.
 func rootDue(e *Entry) bool {
 	switch e.Kind {
-	case KindSnapshot, KindHold, KindPrune, KindHistory:
+	case KindSnapshot, KindHold, KindPrune, KindHistory, KindInexact:
 		return true
 	case KindWriter:
 		return e.Writer.Stopped || e.Seq%tailSize == 0

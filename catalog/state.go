@@ -60,6 +60,14 @@ type GapPoint struct {
 	RunningMax segment.Timestamp `json:"running_max,omitzero"` // before the gap
 }
 
+// InexactPoint is a range of a history whose replay does not give what the source had.
+type InexactPoint struct {
+	Inexact
+	History uint32    `json:"history"`
+	Seq     uint64    `json:"seq"` // of the segment or inexact entry that says so
+	At      time.Time `json:"at"`
+}
+
 // HoldPoint is a hold that was not released.
 type HoldPoint struct {
 	Hold
@@ -76,6 +84,7 @@ type state struct {
 	Snapshots []SnapshotPoint `json:"snapshots"`
 	Marks     []MarkPoint     `json:"marks"`
 	Gaps      []GapPoint      `json:"gaps"`
+	Inexact   []InexactPoint  `json:"inexact,omitempty"`
 	Holds     []HoldPoint     `json:"holds"`
 	Books     []summary       `json:"books"`
 	Chapters  []summary       `json:"chapters"`
@@ -96,6 +105,7 @@ func (s *state) clone() *state {
 	c.Snapshots = slices.Clone(s.Snapshots)
 	c.Marks = slices.Clip(s.Marks)
 	c.Gaps = slices.Clip(s.Gaps)
+	c.Inexact = slices.Clip(s.Inexact)
 	c.Holds = slices.Clone(s.Holds)
 	c.Books = slices.Clip(s.Books)
 	c.Chapters = slices.Clip(s.Chapters)
@@ -135,6 +145,10 @@ func (s *state) admit(e *Entry) error {
 		}
 	case KindSegment, KindWatermark, KindGap:
 		return s.admitStream(e)
+	case KindInexact:
+		if h := s.history(e.History); h == nil || e.From < h.From {
+			return fmt.Errorf("an inexact range from %s is not in history %d", e.From, e.History)
+		}
 	case KindSnapshot:
 		return s.admitSnapshot(e)
 	case KindPrune:
@@ -255,6 +269,8 @@ func (s *state) take(e *Entry) {
 	case KindSnapshot:
 		s.Snapshots = append(s.Snapshots, SnapshotPoint{History: e.History, LSN: e.From, Seq: e.Seq, At: e.At, Snapshot: *e.Snapshot,
 			EligibleFrom: max(e.Snapshot.Time, e.Snapshot.RunningMax)})
+	case KindInexact:
+		s.takeInexact(e)
 	case KindHold:
 		s.Holds = slices.DeleteFunc(s.Holds, func(h HoldPoint) bool { return h.Name == e.Hold.Name })
 		if !e.Hold.Released {
@@ -262,6 +278,12 @@ func (s *state) take(e *Entry) {
 		}
 	case KindPrune:
 		s.prune(e)
+	}
+}
+
+func (s *state) takeInexact(e *Entry) {
+	for _, i := range e.Inexact {
+		s.Inexact = append(s.Inexact, InexactPoint{Inexact: i, History: e.History, Seq: e.Seq, At: e.At})
 	}
 }
 
@@ -275,6 +297,7 @@ func (s *state) takeStream(e *Entry) {
 		s.Gaps = append(s.Gaps, GapPoint{History: e.History, From: e.From, To: e.To, Seq: e.Seq, At: e.At, Reason: e.Gap.Reason, RunningMax: before})
 	case KindSegment:
 		g := e.Segment
+		s.takeInexact(e)
 		s.open.Counts.add(CountsOf(g))
 		s.open.addBounds(g.MinCommitTime, g.MaxCommitTime, g.MinXID, g.MaxXID)
 		for _, m := range g.Marks {
@@ -299,6 +322,7 @@ func (s *state) prune(e *Entry) {
 	})
 	s.Marks = slices.DeleteFunc(slices.Clone(s.Marks), func(m MarkPoint) bool { return gone(m.History, m.LSN) })
 	s.Gaps = slices.DeleteFunc(slices.Clone(s.Gaps), func(g GapPoint) bool { return gone(g.History, g.To-1) })
+	s.Inexact = slices.DeleteFunc(slices.Clone(s.Inexact), func(i InexactPoint) bool { return gone(i.History, i.To-1) })
 }
 
 // closeChapter folds the open chapter away, and with every eighth the book.

@@ -66,5 +66,9 @@ func (v *View) FindMark(name string) []MarkPoint {
 // Gaps returns the holes, oldest first.
 func (v *View) Gaps() []GapPoint { return slices.Clone(v.st.Gaps) }
 
+// Inexact returns the ranges whose replay does not give what the source had, in the order they were found.
+// Those of one history may overlap.
+func (v *View) Inexact() []InexactPoint { return slices.Clone(v.st.Inexact) }
+
 // Holds returns the holds that were not released.
 func (v *View) Holds() []HoldPoint { return slices.Clone(v.st.Holds) }
