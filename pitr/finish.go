@@ -108,7 +108,7 @@ func (r *run) sequenceStates(ctx context.Context) (map[string]segment.Sequence, 
 
 // setSequence sets one sequence, past whatever its columns hold in the direction it goes.
 func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, state segment.Sequence) error {
-	name := quoteName(s.Namespace, s.Name)
+	name := r.quoted(s.Namespace, s.Name)
 	rows, err := queryRows(ctx, conn, `
 select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
 	if err != nil {
@@ -137,13 +137,16 @@ func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapsh
 		refs = append(refs, *s.OwnedBy)
 	}
 	for _, c := range refs {
+		if r.names != nil && !r.names.has(c.Namespace, c.Table) {
+			continue // a live table's
+		}
 		// The column may be of any type: only whole numbers in a sequence's range count.
 		sql := `select pg_catalog.%s(%s)::text from %s where pg_catalog.pg_typeof(%s)::text in ('smallint', 'integer', 'bigint')`
 		column, of := quoteIdent(c.Column), "max"
 		if descending {
 			of = "min"
 		}
-		found, err := queryValue(ctx, conn, fmt.Sprintf(sql, of, column, quoteName(c.Namespace, c.Table), column))
+		found, err := queryValue(ctx, conn, fmt.Sprintf(sql, of, column, r.quoted(c.Namespace, c.Table), column))
 		if pgErr, ok := asPgError(err); ok && (pgErr.Code == "42P01" || pgErr.Code == "42883") {
 			continue // the table was left out, or its column has no greatest value
 		}

@@ -88,7 +88,8 @@ const helperPrefix = "tidemark_replay_"
 // helperIndex gives a table without any key (identity FULL) a hash index for the time of the replay, on
 // the column whose values tell its rows best apart.
 func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table) error {
-	table := quoteName(t.Namespace, t.Name)
+	table := r.quoted(t.Namespace, t.Name)
+	namespace, _ := r.names.target(t.Namespace, t.Name)
 	if err := exec(ctx, conn, "ANALYZE "+table); err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnaps
 select s.attname from pg_catalog.pg_stats s join pg_catalog.pg_class c on c.relname = s.tablename
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname
 where s.schemaname = $1 and s.tablename = $2 and not s.inherited
-order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) else n_distinct end * (1 - null_frac) desc`, t.Namespace, t.Name)
+order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) else n_distinct end * (1 - null_frac) desc`, namespace, t.Name)
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) el
 		return nil
 	}
 	name := quoteIdent(helperPrefix + itoa(int64(t.OID)))
-	r.helpers = append(r.helpers, quoteIdent(t.Namespace)+"."+name)
+	r.helpers = append(r.helpers, quoteIdent(namespace)+"."+name)
 	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+quoteIdent(best)+")")
 }
 

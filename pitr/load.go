@@ -89,7 +89,7 @@ func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.T
 	var names []string
 	for _, t := range tables {
 		if t.Extension != "" {
-			names = append(names, quoteName(t.Namespace, t.Name))
+			names = append(names, r.quoted(t.Namespace, t.Name))
 		}
 	}
 	if len(names) == 0 || r.o.DataOnly {
@@ -109,7 +109,7 @@ func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error
 		return err
 	}
 	rows := &errReader{r: body}
-	tag, err := conn.CopyFrom(ctx, rows, copySQL(p.table))
+	tag, err := conn.CopyFrom(ctx, rows, r.copySQL(p.table))
 	closeErr := body.Close()
 	switch {
 	case rows.err != nil:
@@ -129,7 +129,7 @@ func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error
 	return nil
 }
 
-func copySQL(t *basesnapshot.Table) string {
+func (r *run) copySQL(t *basesnapshot.Table) string {
 	var names []string
 	for _, c := range t.CopyColumns() {
 		names = append(names, quoteIdent(c))
@@ -138,7 +138,7 @@ func copySQL(t *basesnapshot.Table) string {
 	if len(names) > 0 {
 		list = " (" + strings.Join(names, ", ") + ")"
 	}
-	return "COPY " + quoteName(t.Namespace, t.Name) + list + " FROM STDIN"
+	return "COPY " + r.quoted(t.Namespace, t.Name) + list + " FROM STDIN"
 }
 
 // errReader remembers why reading ended.

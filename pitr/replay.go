@@ -94,6 +94,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		Connect:    r.replaySession,
 		Workers:    r.o.Jobs,
 		Want:       func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
+		Rename:     r.names.target,
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
 	})
 	if err != nil {

@@ -25,6 +25,7 @@ type run struct {
 	server   serverFacts
 	missing  []basesnapshot.Role
 	chosen   *selection
+	names    *schemaMap   // nil: everything keeps its schema
 	early    map[int]bool // post-data items already made before replay
 	always   []identityColumn
 	helpers  []string // indexes made for the replay alone, quoted

@@ -96,7 +96,7 @@ func (r *run) unlockIdentities(ctx context.Context, conn *pgconn.PgConn) error {
 	rows, err := queryRows(ctx, conn, `
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname), quote_ident(a.attname)
 from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where a.attidentity = 'a' and not a.attisdropped and not c.relispartition and c.relkind in ('r', 'p') and n.nspname <> 'information_schema'`)
+where a.attidentity = 'a' and not a.attisdropped and not c.relispartition and c.relkind in ('r', 'p') and n.nspname <> 'information_schema' and ($1 = '' or n.nspname = $1)`, r.names.schema())
 	if err != nil {
 		return err
 	}

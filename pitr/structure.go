@@ -166,7 +166,7 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 		if !filled[it.Namespace+"."+it.Name] {
 			continue
 		}
-		if err := exec(ctx, conn, "REFRESH MATERIALIZED VIEW "+quoteName(it.Namespace, it.Name)); err != nil {
+		if err := exec(ctx, conn, "REFRESH MATERIALIZED VIEW "+r.quoted(it.Namespace, it.Name)); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "fill materialized view %s.%s", it.Namespace, it.Name)
 		}
 		r.advance(1)
@@ -179,15 +179,15 @@ func (r *run) analyze(ctx context.Context) error {
 	var names []string
 	roots := map[string]bool{}
 	for _, t := range r.chosen.tables {
-		names = append(names, quoteName(t.Namespace, t.Name))
+		names = append(names, r.quoted(t.Namespace, t.Name))
 		if t.Root != nil && !roots[t.Root.String()] {
 			roots[t.Root.String()] = true
-			names = append(names, quoteName(t.Root.Namespace, t.Root.Name))
+			names = append(names, r.quoted(t.Root.Namespace, t.Root.Name))
 		}
 	}
 	for _, m := range r.manifest.Matviews {
 		if m.Populated && len(r.chosen.filter) == 0 && !r.o.DataOnly {
-			names = append(names, quoteName(m.Namespace, m.Name))
+			names = append(names, r.quoted(m.Namespace, m.Name))
 		}
 	}
 	return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
@@ -230,7 +230,7 @@ func (r *run) checkPhase(ctx context.Context) error {
 	var names []string
 	tables := map[string]*basesnapshot.Table{}
 	for _, t := range r.chosen.tables {
-		name := quoteName(t.Namespace, t.Name)
+		name := r.quoted(t.Namespace, t.Name)
 		names, tables[name] = append(names, name), t
 	}
 	return r.phase(ctx, PhaseCheck, "steps", int64(len(names)), func(ctx context.Context) error {

@@ -20,6 +20,8 @@ type Options struct {
 
 	// Want chooses relations; nil takes all. Operations on others are left out.
 	Want func(*segment.Relation) bool
+	// Rename gives the schema and name on the target of a relation or type of the stream; nil: the same.
+	Rename func(namespace, name string) (string, string)
 	// InsertOnly says that a relation sees nothing but inserts in everything that will be applied:
 	// its rows may then go through all connections at once. nil: none.
 	InsertOnly func(*segment.Relation) bool

@@ -122,7 +122,8 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &table{name: r.String(), sql: quoteTable(r.Namespace, r.Name), kind: kind, shapes: map[string]*statement{}}
+	namespace, name := a.rename(namespaceOf(r), r.Name)
+	t := &table{name: r.String(), sql: quoteTable(namespace, name), kind: kind, shapes: map[string]*statement{}}
 	for _, c := range r.Columns {
 		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
 		if i < 0 {
@@ -164,6 +165,7 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 	if def.Namespace == "" {
 		def.Namespace = "pg_catalog" // as the protocol shortens it
 	}
+	def.Namespace, def.Name = a.rename(def.Namespace, def.Name)
 	switch {
 	case c.TypeOID < firstNormalOID || tc.oid < firstNormalOID:
 		if c.TypeOID != tc.oid {
@@ -202,7 +204,8 @@ where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum`
 
 func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid uint32, kind byte, cols []targetColumn, err error) {
-	rows, err := a.query(ctx, columnsQuery, namespaceOf(r), r.Name)
+	namespace, name := a.rename(namespaceOf(r), r.Name)
+	rows, err := a.query(ctx, columnsQuery, namespace, name)
 	if err != nil {
 		return 0, 0, nil, err
 	}
@@ -345,6 +348,14 @@ func (a *Applier) query(ctx context.Context, sql string, params ...string) (rows
 		err = a.sendWait(a.workers[0], command{do: func(ctx context.Context, w *worker) error { return read(ctx, w.conn) }})
 	}
 	return rows, err
+}
+
+// rename gives the target's schema and name for those of the stream.
+func (a *Applier) rename(namespace, name string) (string, string) {
+	if a.opts.Rename == nil {
+		return namespace, name
+	}
+	return a.opts.Rename(namespace, name)
 }
 
 func namespaceOf(r *segment.Relation) string {
