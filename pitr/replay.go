@@ -212,6 +212,9 @@ func (r *run) checkReplayed(counts map[string]apply.Counts) error {
 	return nil
 }
 
+// replaySettings of a session that finds rows.
+const replaySettings = "SET enable_seqscan = off; SET jit = off"
+
 // replaySession opens a session that finds rows by an index wherever there is one. The planner knows no
 // statistics of tables that have just been filled and would read small ones from end to end; but replay
 // leaves a dead row with each update, so that small tables grow large within one transaction. Just-in-time
@@ -221,7 +224,7 @@ func (r *run) replaySession(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := exec(ctx, conn, "SET enable_seqscan = off; SET jit = off"); err != nil {
+	if err := exec(ctx, conn, replaySettings); err != nil {
 		closeNow(conn)
 		return nil, fault.Wrap(err, fault.Failed, "", "set up a session for replay")
 	}

@@ -27,10 +27,14 @@ type Options struct {
 	NoOwner      bool // everything belongs to the connecting role
 	NoPrivileges bool // no GRANT and REVOKE
 
-	Progress func(Progress)    // may be nil; called from several goroutines, one at a time
-	Confirm  func(*Plan) error // may be nil; called after the preflight and before anything is written; an error ends the restore
-	Log      *slog.Logger      // nil: none
-	Now      func() time.Time  // nil: time.Now
+	Progress func(Progress) // may be nil; called from several goroutines, one at a time
+	// Last gives SQL that the restore's last transaction runs in the database: it is done exactly if the
+	// restore is. May be nil.
+	Last func(*Report) string
+
+	Confirm func(*Plan) error // may be nil; called after the preflight and before anything is written; an error ends the restore
+	Log     *slog.Logger      // nil: none
+	Now     func() time.Time  // nil: time.Now
 }
 
 // Phase names a part of a restore.

@@ -180,7 +180,11 @@ func (r *run) begin(ctx context.Context) error {
 }
 
 func (r *run) end(ctx context.Context) error {
-	if err := r.place.finish(ctx, r.manifest.Database, r.eventTriggers()); err != nil {
+	last := r.eventTriggers()
+	if r.o.Last != nil {
+		last = r.o.Last(r.report) + last
+	}
+	if err := r.place.finish(ctx, r.manifest.Database, last); err != nil {
 		return err
 	}
 	r.note(r.chosen.notes...)
