@@ -1,5 +1,12 @@
 package pitr
 
+import (
+	"slices"
+	"strings"
+
+	"tidemark/internal/basesnapshot"
+)
+
 // schemaMap says which objects of the archive go into another schema than their own. A nil map leaves all
 // where they are.
 type schemaMap struct {
@@ -15,12 +22,21 @@ func (m *schemaMap) has(namespace, name string) bool {
 	return m != nil && m.names[qualifiedName{namespace, name}]
 }
 
-// target gives an object's schema and name on the target.
-func (m *schemaMap) target(namespace, name string) (string, string) {
-	if m.has(namespace, name) {
-		return m.to, name
+// table gives the schema on the target of a table that is restored or replayed. With another schema that is
+// it, whatever the table: what isn't there must fail and not touch a live one.
+func (m *schemaMap) table(namespace, _ string) string {
+	if m == nil {
+		return namespace
 	}
-	return namespace, name
+	return m.to
+}
+
+// object gives the schema on the target of a type: those of extensions stay where they are.
+func (m *schemaMap) object(namespace, name string) string {
+	if m.has(namespace, name) {
+		return m.to
+	}
+	return namespace
 }
 
 // schema is the other schema; "" without one.
@@ -31,7 +47,188 @@ func (m *schemaMap) schema() string {
 	return m.to
 }
 
-// quoted quotes an object's name on the target.
+// quoted quotes the name on the target of a relation that is restored.
 func (r *run) quoted(namespace, name string) string {
-	return quoteName(r.names.target(namespace, name))
+	return quoteName(r.names.table(namespace, name), name)
+}
+
+// add notes the names that an item brings: that of what it makes, and those that PostgreSQL makes with it.
+func (m *schemaMap) add(it *basesnapshot.SchemaItem) {
+	note := func(name string) { m.names[qualifiedName{it.Namespace, name}] = true }
+	switch it.Kind {
+	case "TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "INDEX", "STATISTICS", "TYPE", "SHELL TYPE", "DOMAIN", "COLLATION", "CONVERSION",
+		"TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE":
+		note(it.Name)
+		note(arrayTypeName(it.Name))
+	case "CONSTRAINT":
+		if name := constraintName(it.SQL); name != "" {
+			note(name)
+		}
+		return
+	case "FUNCTION", "PROCEDURE", "AGGREGATE", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY":
+		if name := firstQualified(it.SQL, it.Namespace); name != "" {
+			note(name)
+		}
+		return
+	}
+	if it.Kind == "TYPE" {
+		if name := multirangeName(it.SQL, it.Namespace); name != "" {
+			note(name)
+			note(arrayTypeName(name))
+		}
+	}
+}
+
+// arrayTypeName is what PostgreSQL calls the array of a type, unless that name is taken (makeArrayTypeName in
+// src/backend/catalog/pg_type.c).
+func arrayTypeName(name string) string {
+	if len(name)+1 > maxName {
+		name = strings.ToValidUTF8(name[:maxName-1], "")
+	}
+	return "_" + name
+}
+
+// words are the pieces of a text that mean something; nil if it can't be cut.
+func words(sql string) []sqlToken {
+	all, err := tokens(sql)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(t sqlToken) bool { return t.kind == spaceToken })
+}
+
+// constraintName is the name in ADD CONSTRAINT name.
+func constraintName(sql string) string {
+	all := words(sql)
+	for i := range all {
+		if all[i].is("constraint") && i+1 < len(all) {
+			name, _ := all[i+1].identifier()
+			return name
+		}
+	}
+	return ""
+}
+
+// firstQualified is the first name or operator in a text that stands in the schema.
+func firstQualified(sql, namespace string) string {
+	all := words(sql)
+	for i := range all {
+		if x, name := qualifiedAt(all, i); name != "" && x == namespace {
+			return name
+		}
+	}
+	return ""
+}
+
+// multirangeName is the name in multirange_type_name = schema.name.
+func multirangeName(sql, namespace string) string {
+	all := words(sql)
+	for i := range all {
+		if all[i].is("multirange_type_name") && i+2 < len(all) {
+			if x, name := qualifiedAt(all, i+2); x == namespace {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// qualifiedAt reads schema.name or schema.operator at a piece that begins one; "" if none does.
+func qualifiedAt(all []sqlToken, i int) (namespace, name string) {
+	if i+2 >= len(all) || !all[i+1].is(".") || i > 0 && all[i-1].is(".") {
+		return "", ""
+	}
+	namespace, ok := all[i].identifier()
+	if !ok {
+		return "", ""
+	}
+	if name, ok = all[i+2].identifier(); !ok && all[i+2].kind == otherToken && strings.Contains(operatorChars, all[i+2].text[:1]) {
+		name = all[i+2].text
+	}
+	return namespace, name
+}
+
+// rewrite puts the other schema in front of each name that goes there, wherever a statement has it: as a
+// qualified name, and in constants that stand for one ('shop.orders_id_seq'::regclass). Text within
+// function bodies stays what it is. Statements of pg_dump qualify every name.
+func (m *schemaMap) rewrite(sql string) (string, error) {
+	all, err := tokens(sql)
+	if err != nil {
+		return "", err
+	}
+	var real []int // indexes of the pieces that mean something
+	for i, t := range all {
+		if t.kind != spaceToken {
+			real = append(real, i)
+		}
+	}
+	view := make([]sqlToken, len(real))
+	for n, i := range real {
+		view[n] = all[i]
+	}
+	for n, i := range real {
+		if x, name := qualifiedAt(view, n); name != "" && m.has(x, name) {
+			all[i].text = quoteIdent(m.to)
+		}
+		if view[n].kind == stringToken {
+			if err := m.rewriteConstant(all, real, view, n); err != nil {
+				return "", err
+			}
+		}
+	}
+	var out strings.Builder
+	for _, t := range all {
+		out.WriteString(t.text)
+	}
+	return out.String(), nil
+}
+
+// rewriteConstant rewrites a constant that is cast to a name's OID. One that goes by way of text, and so would be
+// looked up anew with each use, becomes a plain one: the schema is renamed in the end.
+func (m *schemaMap) rewriteConstant(all []sqlToken, real []int, view []sqlToken, n int) error {
+	cast := func(k int, to string) bool {
+		return k+1 < len(view) && view[k].is(":") && view[k+1].is(":") && k+2 < len(view) && isCast(view[k+2], to)
+	}
+	late := false
+	switch {
+	case cast(n+1, "reg"):
+	case n > 0 && view[n-1].is("(") && cast(n+1, "text") && n+4 < len(view) && view[n+4].is(")") && cast(n+5, "reg"):
+		late = true
+	default:
+		return nil
+	}
+	content, ok := constantText(view[n].text)
+	if !ok {
+		return nil
+	}
+	moved, err := m.rewrite(content)
+	if err != nil || moved == content {
+		return err
+	}
+	all[real[n]].text = quoteLiteral(moved)
+	if late {
+		for k := n + 1; k <= n+3; k++ {
+			all[real[k]].text = ""
+		}
+	}
+	return nil
+}
+
+// isCast reports whether a piece is text, or one of the types that stand for an object's OID.
+func isCast(t sqlToken, to string) bool {
+	if t.kind != wordToken {
+		return false
+	}
+	if to == "text" {
+		return t.is("text")
+	}
+	return strings.HasPrefix(asciiLower(t.text), to)
+}
+
+// constantText is the value of a plain constant.
+func constantText(s string) (string, bool) {
+	if len(s) < 2 || s[0] != '\'' {
+		return "", false
+	}
+	return strings.ReplaceAll(s[1:len(s)-1], "''", "'"), true
 }

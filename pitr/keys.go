@@ -89,7 +89,7 @@ const helperPrefix = "tidemark_replay_"
 // the column whose values tell its rows best apart.
 func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table) error {
 	table := r.quoted(t.Namespace, t.Name)
-	namespace, _ := r.names.target(t.Namespace, t.Name)
+	namespace := r.names.table(t.Namespace, t.Name)
 	if err := exec(ctx, conn, "ANALYZE "+table); err != nil {
 		return err
 	}

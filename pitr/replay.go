@@ -91,10 +91,10 @@ func (r *run) replay(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a, err := apply.New(ctx, apply.Options{
-		Connect:    r.replaySession,
-		Workers:    r.o.Jobs,
-		Want:       func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
-		Rename:     r.names.target,
+		Connect:     r.replaySession,
+		Workers:     r.o.Jobs,
+		Want:        func(rel *segment.Relation) bool { return r.chosen.wants(rel.Namespace, rel.Name) },
+		TableSchema: r.names.table, TypeSchema: r.names.object,
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
 	})
 	if err != nil {

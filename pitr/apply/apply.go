@@ -20,8 +20,10 @@ type Options struct {
 
 	// Want chooses relations; nil takes all. Operations on others are left out.
 	Want func(*segment.Relation) bool
-	// Rename gives the schema and name on the target of a relation or type of the stream; nil: the same.
-	Rename func(namespace, name string) (string, string)
+	// TableSchema gives the target's schema of a wanted relation of the stream, TypeSchema that of a type;
+	// nil: the same.
+	TableSchema func(namespace, name string) string
+	TypeSchema  func(namespace, name string) string
 	// InsertOnly says that a relation sees nothing but inserts in everything that will be applied:
 	// its rows may then go through all connections at once. nil: none.
 	InsertOnly func(*segment.Relation) bool

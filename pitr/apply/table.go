@@ -122,8 +122,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 	if err != nil {
 		return nil, err
 	}
-	namespace, name := a.rename(namespaceOf(r), r.Name)
-	t := &table{name: r.String(), sql: quoteTable(namespace, name), kind: kind, shapes: map[string]*statement{}}
+	t := &table{name: r.String(), sql: quoteTable(a.tableSchema(r), r.Name), kind: kind, shapes: map[string]*statement{}}
 	for _, c := range r.Columns {
 		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
 		if i < 0 {
@@ -165,7 +164,9 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 	if def.Namespace == "" {
 		def.Namespace = "pg_catalog" // as the protocol shortens it
 	}
-	def.Namespace, def.Name = a.rename(def.Namespace, def.Name)
+	if a.opts.TypeSchema != nil {
+		def.Namespace = a.opts.TypeSchema(def.Namespace, def.Name)
+	}
 	switch {
 	case c.TypeOID < firstNormalOID || tc.oid < firstNormalOID:
 		if c.TypeOID != tc.oid {
@@ -204,8 +205,7 @@ where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum`
 
 func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid uint32, kind byte, cols []targetColumn, err error) {
-	namespace, name := a.rename(namespaceOf(r), r.Name)
-	rows, err := a.query(ctx, columnsQuery, namespace, name)
+	rows, err := a.query(ctx, columnsQuery, a.tableSchema(r), r.Name)
 	if err != nil {
 		return 0, 0, nil, err
 	}
@@ -350,12 +350,12 @@ func (a *Applier) query(ctx context.Context, sql string, params ...string) (rows
 	return rows, err
 }
 
-// rename gives the target's schema and name for those of the stream.
-func (a *Applier) rename(namespace, name string) (string, string) {
-	if a.opts.Rename == nil {
-		return namespace, name
+// tableSchema is the schema of a relation on the target.
+func (a *Applier) tableSchema(r *segment.Relation) string {
+	if a.opts.TableSchema == nil {
+		return namespaceOf(r)
 	}
-	return a.opts.Rename(namespace, name)
+	return a.opts.TableSchema(namespaceOf(r), r.Name)
 }
 
 func namespaceOf(r *segment.Relation) string {
