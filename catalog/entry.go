@@ -48,6 +48,7 @@ type Entry struct {
 	Gap       *Gap       `json:"gap,omitempty"`
 	Snapshot  *Snapshot  `json:"snapshot,omitempty"`
 	Inexact   []Inexact  `json:"inexact,omitempty"` // of entries of kind inexact and segment
+	Source    string     `json:"source,omitempty"`  // of inexact entries: Writer.Source from here on; "": as it was
 	Hold      *Hold      `json:"hold,omitempty"`
 	Prune     *Prune     `json:"prune,omitempty"`
 }
@@ -98,9 +99,9 @@ type Writer struct {
 	Version  string `json:"version"`  // of Tidemark
 	Timeline int32  `json:"timeline"` // of the server at START
 	Stopped  bool   `json:"stopped,omitempty"`
-	// Publication is the publication as it stood at START, in the archiver's own words; the next START
-	// compares. Empty: not known.
-	Publication string `json:"publication,omitempty"`
+	// Source is what the archiver watches of the source (its publication, its schema) as it stood at START, in
+	// the archiver's own words: the next START compares. Empty: not known.
+	Source string `json:"source,omitempty"`
 }
 
 // Segment describes the committed transactions of [From, To).

@@ -29,7 +29,10 @@ func TestInexactRangesAreRolledUp(t *testing.T) {
 	change.Inexact = []Inexact{inexact(0x1010, 0x1011, "public.orders")}
 	first := put(t, l, change)
 	ahead := inexact(0x1180, 0x9000)
-	second := put(t, l, inexactEntry(1, inexact(0x1100, 0x1180, "public.a", "public.b"), ahead))
+	changed := inexactEntry(1, inexact(0x1100, 0x1180, "public.a", "public.b"), ahead)
+	changed.Source = "narrowed"
+	second := put(t, l, changed)
+	require.Equal(t, "narrowed", open(t, store).View().Epoch().Writer.Source)
 	want := []InexactPoint{
 		{Inexact: change.Inexact[0], History: 1, Seq: first.Seq, At: first.At},
 		{Inexact: second.Inexact[0], History: 1, Seq: second.Seq, At: second.At},

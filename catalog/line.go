@@ -137,6 +137,9 @@ func (e *Entry) checkInexact() error {
 	if len(e.Inexact) > 0 && e.Kind != KindSegment && e.Kind != KindInexact {
 		return fmt.Errorf("a %s entry has no inexact ranges", e.Kind)
 	}
+	if e.Source != "" && e.Kind != KindInexact {
+		return fmt.Errorf("a %s entry does not say what the source is like", e.Kind)
+	}
 	for _, i := range e.Inexact {
 		if i.From >= i.To || i.From < e.From || i.To > e.To {
 			return fmt.Errorf("its inexact range [%s, %s) makes no sense", i.From, i.To)

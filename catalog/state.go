@@ -271,6 +271,9 @@ func (s *state) take(e *Entry) {
 			EligibleFrom: max(e.Snapshot.Time, e.Snapshot.RunningMax)})
 	case KindInexact:
 		s.takeInexact(e)
+		if e.Source != "" {
+			s.Claim.Writer.Source = e.Source
+		}
 	case KindHold:
 		s.Holds = slices.DeleteFunc(s.Holds, func(h HoldPoint) bool { return h.Name == e.Hold.Name })
 		if !e.Hold.Released {
