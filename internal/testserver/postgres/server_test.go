@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -84,9 +86,26 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	require.Error(t, ping(s.DSN("postgres")))
 }
 
-func TestOtherVersionRuns(t *testing.T) {
-	s := postgres.Start(t, postgres.Options{Version: "18"})
-	require.Equal(t, "18", s.MustQuery(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000"))
+func TestOtherVersionsRun(t *testing.T) {
+	for _, version := range []string{"14", "15", "16", "17", "18"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := postgres.Start(t, postgres.Options{Version: version})
+			require.Equal(t, version, s.MustQuery(t, "postgres", "SELECT current_setting('server_version_num')::int / 10000"))
+			major, err := strconv.Atoi(version)
+			require.NoError(t, err)
+			dump, err := postgres.FindProgram("pg_dump", major)
+			require.NoError(t, err)
+			out, err := exec.Command(dump, "--dbname", s.DSN("postgres"), "--schema-only").CombinedOutput()
+			require.NoError(t, err, string(out))
+		})
+	}
+}
+
+func TestDownloadedServerRuns(t *testing.T) {
+	b, err := postgres.Download(18)
+	require.NoError(t, err)
+	require.Equal(t, 18, b.Major)
 }
 
 func TestStartSaysWhyTheServerDidNotRun(t *testing.T) {
