@@ -1,0 +1,14 @@
+package ddl
+
+import "strings"
+
+// FingerprintSQL is a query for the fingerprint of the relation $1 (schema), $2 (name): hex MD5 as in
+// RelationState, no row if there is none. Equal relations have equal fingerprints on servers of the same major
+// version, whatever their object identifiers, owners, privileges, tablespaces and rows. FingerprintSettings
+// must hold while it runs.
+var FingerprintSQL = "SELECT " + strings.TrimSpace(readSQL("fingerprint.sql")) +
+	"\nWHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1) AND c.relname = $2"
+
+// FingerprintSettings are the settings that the text of expressions depends on, as SET LOCAL statements.
+const FingerprintSettings = `SET LOCAL search_path = pg_catalog; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres;
+SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'; SET LOCAL quote_all_identifiers = off`

@@ -1,0 +1,88 @@
+package ddl
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/fault"
+)
+
+// Status is what Probe found in a database.
+type Status struct {
+	Installed     bool   // the event triggers are there, of whatever version
+	Version       int    // of the installation; 0: none
+	Current       bool   // installed, of this program's version, complete and enabled for all sessions
+	CanInstall    bool   // this role may install or upgrade
+	Role          string // current_user
+	ServerVersion int    // server_version_num
+
+	// Missing says what is wrong or keeps Install from working, a sentence or a statement each; empty if Current.
+	Missing []string
+
+	options Options // what was installed with
+}
+
+// probeSQL reads what there is. The functions of an installation are called only when they are known to exist.
+const probeSQL = `SELECT current_user::text, current_setting('server_version_num')::int,
+	coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), false),
+	EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = ANY ('{rds_superuser,cloudsqlsuperuser,azure_pg_admin,alloydbsuperuser,doadmin,aiven_superuser,neon_superuser,supabase_admin}')
+		AND pg_catalog.pg_has_role(r.oid, 'MEMBER')),
+	coalesce((SELECT r.rolname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'tidemark' AND NOT r.rolsuper AND r.rolname <> current_user), ''),
+	coalesce((SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tidemark' AND p.proname = 'ddl_version'), '')`
+
+// Probe tells whether schema changes are captured and, if not, whether Install would work. It writes nothing.
+func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
+	var s Status
+	var super, managed bool
+	var owner, versionText string
+	err := conn.QueryRow(ctx, probeSQL).Scan(&s.Role, &s.ServerVersion, &super, &managed, &owner, &versionText)
+	if err != nil {
+		return s, fault.Wrap(err, fault.CodeOf(err), "", "looking for the capture of schema changes")
+	}
+	rows, err := conn.Query(ctx, "SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger WHERE evtname = ANY ($1)", EventTriggers)
+	if err != nil {
+		return s, fault.Wrap(err, fault.CodeOf(err), "", "looking for the capture of schema changes")
+	}
+	enabled := map[string]string{}
+	var name, state string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &state}, func() error { enabled[name] = state; return nil }); err != nil {
+		return s, fault.Wrap(err, fault.CodeOf(err), "", "looking for the capture of schema changes")
+	}
+	s.Installed = len(enabled) > 0
+	s.Version, s.options = parseVersion(versionText)
+	s.CanInstall = (super || managed) && owner == ""
+	s.Missing = s.missing(enabled, owner)
+	s.Current = len(s.Missing) == 0
+	if !s.Current && !s.CanInstall && owner == "" {
+		s.Missing = append(s.Missing, "ALTER ROLE "+pgx.Identifier{s.Role}.Sanitize()+" SUPERUSER;")
+	}
+	return s, nil
+}
+
+// missing lists what keeps an installation from being current.
+func (s Status) missing(enabled map[string]string, owner string) []string {
+	var list []string
+	if owner != "" {
+		list = append(list, "ALTER SCHEMA "+Schema+" OWNER TO "+pgx.Identifier{s.Role}.Sanitize()+";")
+	}
+	switch {
+	case !s.Installed:
+		return append(list, "The event triggers that write schema changes into the stream are not installed.")
+	case s.Version != Version:
+		list = append(list, "The event triggers that write schema changes into the stream are of another version.")
+	}
+	for _, name := range EventTriggers {
+		if state, ok := enabled[name]; !ok {
+			list = append(list, "The event trigger "+name+" is missing.")
+		} else if state != "A" {
+			list = append(list, "ALTER EVENT TRIGGER "+pgx.Identifier{name}.Sanitize()+" ENABLE ALWAYS;")
+		}
+	}
+	return slices.Clip(list)
+}
+
+func asPgError(err error, target **pgconn.PgError) bool { return errors.As(err, target) }
