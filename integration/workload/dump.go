@@ -19,9 +19,15 @@ func DumpSchema(pgDump, dsn string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("pg_dump: %w: %s", err, stderr.String())
 	}
+	return SortDump(string(out), func(string) bool { return true }), nil
+}
+
+// SortDump sorts the objects of what pg_dump printed, without comments and what differs from run to run,
+// and leaves out those that keep says no to.
+func SortDump(out string, keep func(object string) bool) string {
 	// A comment of the form "-- Name: x; Type: TABLE" stands above each object.
 	var objects []string
-	for _, part := range strings.Split(string(out), "\n--\n-- ") {
+	for _, part := range strings.Split(out, "\n--\n-- ") {
 		_, body, _ := strings.Cut(part, "\n--\n")
 		var lines []string
 		for line := range strings.Lines(body) {
@@ -32,10 +38,10 @@ func DumpSchema(pgDump, dsn string) (string, error) {
 			}
 			lines = append(lines, line)
 		}
-		if len(lines) > 0 {
-			objects = append(objects, strings.Join(lines, "\n"))
+		if object := strings.Join(lines, "\n"); object != "" && keep(object) {
+			objects = append(objects, object)
 		}
 	}
 	sort.Strings(objects)
-	return strings.Join(objects, "\n\n") + "\n", nil
+	return strings.Join(objects, "\n\n") + "\n"
 }

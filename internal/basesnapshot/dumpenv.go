@@ -18,8 +18,12 @@ var dumpVariables = map[string]string{
 	"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
 	"channel_binding": "PGCHANNELBINDING", "gssencmode": "PGGSSENCMODE", "krbsrvname": "PGKRBSRVNAME", "gsslib": "PGGSSLIB",
 	"connect_timeout": "PGCONNECT_TIMEOUT", "require_auth": "PGREQUIREAUTH", "requirepeer": "PGREQUIREPEER",
-	"options": "PGOPTIONS", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE", "min_protocol_version": "PGMINPROTOCOLVERSION", "max_protocol_version": "PGMAXPROTOCOLVERSION",
+	"service": "PGSERVICE", "servicefile": "PGSERVICEFILE", "min_protocol_version": "PGMINPROTOCOLVERSION", "max_protocol_version": "PGMAXPROTOCOLVERSION",
 }
+
+// dumpOptions are settings that pg_dump leaves to the database: constants of type money in defaults, checks
+// and views are read back under lc_monetary C.
+const dumpOptions = "-c lc_monetary=C"
 
 // dumpEnv gives pg_dump's environment: base (as os.Environ gives it) with the connection's parameters. The
 // peer is the server that conn reached, which of several hosts is the one that holds the snapshot.
@@ -27,6 +31,8 @@ func dumpEnv(base []string, dsn string, cfg *pgconn.Config, peer net.Addr) ([]st
 	set := map[string]string{
 		"PGUSER": cfg.User, "PGDATABASE": cfg.Database, "PGHOST": cfg.Host, "PGPORT": strconv.Itoa(int(cfg.Port)),
 		"PGAPPNAME": applicationName, "PGTARGETSESSIONATTRS": "", "PGHOSTADDR": "", "LC_ALL": "C", "PGCLIENTENCODING": "",
+		// With a service's or the environment's own, which pgconn has read: the last of two wins.
+		"PGOPTIONS": strings.TrimSpace(cfg.RuntimeParams["options"] + " " + dumpOptions),
 	}
 	if cfg.Password != "" {
 		set["PGPASSWORD"] = cfg.Password
@@ -68,7 +74,7 @@ func dumpEnv(base []string, dsn string, cfg *pgconn.Config, peer net.Addr) ([]st
 // dumpTarget gives the argument that makes pg_dump's explicit target win over a service's: "" where env
 // names no service. It holds no secret.
 func dumpTarget(env []string) string {
-	names := map[string]string{"PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+	names := map[string]string{"PGHOST": "host", "PGHOSTADDR": "hostaddr", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname", "PGOPTIONS": "options"}
 	var conninfo []string
 	service := false
 	for _, e := range env {

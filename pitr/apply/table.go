@@ -110,6 +110,7 @@ func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, erro
 // targetColumn is a column as the target's catalog has it.
 type targetColumn struct {
 	name, typeSchema, typeName string
+	element                    string // of an array type: its element's name
 	oid                        uint32
 	modifier                   int32
 	generated                  bool
@@ -156,10 +157,10 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 }
 
 // differs says how the type of a column in the stream is not the target's; "" if it is. OIDs below
-// 16384 are PostgreSQL's own and the same everywhere; others are compared by the names that the stream
-// gave, where it gave them.
+// 10000 are the same everywhere; those above, which initdb gave (information_schema's) or a user, are
+// compared by the names that the stream gave, where it gave them.
 func (a *Applier) differs(c segment.Column, tc targetColumn) string {
-	const firstNormalOID = 16384 // src/include/access/transam.h
+	const firstGenbkiOID = 10000 // src/include/access/transam.h
 	def, named := a.types[c.TypeOID]
 	if def.Namespace == "" {
 		def.Namespace = "pg_catalog" // as the protocol shortens it
@@ -168,17 +169,25 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 		def.Namespace = a.opts.TypeSchema(def.Namespace, def.Name)
 	}
 	switch {
-	case c.TypeOID < firstNormalOID || tc.oid < firstNormalOID:
+	case c.TypeOID < firstGenbkiOID || tc.oid < firstGenbkiOID:
 		if c.TypeOID != tc.oid {
 			return "of another type (OID " + itoa(int64(c.TypeOID)) + ") than the target's " + tc.typeName
 		}
-	case named && (def.Namespace != tc.typeSchema || def.Name != tc.typeName):
+	case named && (def.Namespace != tc.typeSchema || def.Name != tc.typeName && !isArrayName(def.Name, tc.element)):
 		return "of type " + def.Namespace + "." + def.Name + ", the target's of type " + tc.typeSchema + "." + tc.typeName
 	}
 	if c.Modifier != tc.modifier {
 		return "of another length or precision (type modifier " + itoa(int64(c.Modifier)) + ") than the target's (" + itoa(int64(tc.modifier)) + ")"
 	}
 	return ""
+}
+
+// isArrayName reports whether a name is one that PostgreSQL can have given to the array type of an element
+// type: with as many underscores before it as made it unique at the time, and cut to 63 bytes
+// (makeArrayTypeName, src/backend/catalog/pg_type.c).
+func isArrayName(name, element string) bool {
+	bare := strings.TrimLeft(name, "_")
+	return element != "" && bare != name && strings.HasPrefix(strings.TrimLeft(element, "_"), bare) && (len(name) > 59 || bare == strings.TrimLeft(element, "_"))
 }
 
 func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) error {
@@ -191,15 +200,16 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 // pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
-       base.namespace, base.name
+       base.namespace, base.name, base.element
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 left join lateral (
   with recursive base as (
-    select t.typtype, t.typbasetype, t.typname, t.typnamespace from pg_catalog.pg_type t where t.oid = a.atttypid
-    union all select t.typtype, t.typbasetype, t.typname, t.typnamespace from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
-  select b.typname as name, n.nspname as namespace from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
+    select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from pg_catalog.pg_type t where t.oid = a.atttypid
+    union all select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
+  select b.typname as name, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
+  from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
 ) base on true
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum`
@@ -219,7 +229,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid u
 		}
 		cols = append(cols, targetColumn{
 			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
-			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]),
+			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]), element: string(row[8]),
 		})
 	}
 	return oid, kind, cols, nil

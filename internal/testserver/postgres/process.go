@@ -70,6 +70,7 @@ func (s *Server) Spawn() error {
 	cmd := s.account.command(s.Home, s.Path("postgres"), "-D", s.DataDir,
 		"-k", s.SocketDir, "-h", s.Host, "-p", strconv.Itoa(s.Port))
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(cmd.Environ(), s.env...)
 	p := &process{done: make(chan struct{})}
 	started := make(chan error, 1)
 	go p.tend(cmd, started)

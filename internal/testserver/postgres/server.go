@@ -32,6 +32,7 @@ type Options struct {
 	Settings   map[string]string // postgresql.conf, over DefaultSettings
 	InitdbArgs []string          // further arguments of initdb; a later --encoding or --locale wins
 	Password   string            // when set, TCP connections must give it (scram-sha-256)
+	Env        []string          // added to the server's environment
 	// Populate makes the data folder instead of initdb, for instance from a base backup. The folder
 	// exists and is empty; its files are given to the server's user afterwards.
 	Populate func(dataDir string) error
@@ -64,6 +65,7 @@ type Server struct {
 	SocketDir string
 	LogFile   string
 
+	env     []string
 	account account
 	process *process // nil while stopped
 }
@@ -90,7 +92,7 @@ func Launch(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Binaries: binaries, Host: "127.0.0.1", Password: o.Password}
+	s := &Server{Binaries: binaries, Host: "127.0.0.1", Password: o.Password, env: o.Env}
 	if err := s.create(o); err != nil {
 		os.RemoveAll(s.Home)
 		return nil, err
