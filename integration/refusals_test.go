@@ -147,4 +147,7 @@ func testCheck(t *testing.T, archive harness.Archive, words string) {
 	cure := harness.Run(t, archive.Archiver("check", "--sql"))
 	require.Equal(t, codeFinding, cure.Code)
 	require.Regexp(t, `(?i)ALTER|GRANT`, cure.Stdout)
+	for statement := range strings.Lines(cure.Stdout) {
+		require.True(t, strings.HasSuffix(statement, ";\n"), "psql needs an end of the statement: %s", statement)
+	}
 }

@@ -16,12 +16,13 @@ type selection struct {
 	filter tableFilter
 	byID   map[int]*basesnapshot.SchemaItem
 	loads  map[string]bool // namespace.name of tables
+	stay   []string        // namespace.name of chosen tables that don't go into another schema
 }
 
 // wants reports whether a relation of the stream is replayed. Without patterns that is every one: a
 // table that the snapshot does not know must be an error, not an omission.
 func (s *selection) wants(namespace, name string) bool {
-	return s.filter.match(namespace, name) || s.loads[namespace+"."+name]
+	return s.wantsQualified(namespace + "." + name)
 }
 
 // Relations are the kinds of items that a table pattern can leave out.
@@ -37,6 +38,7 @@ var companionKinds = []string{
 // partitions, a chosen table what it needs: types, functions, sequences, parents.
 func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication string) *selection {
 	s := &selection{filter: filter, byID: map[int]*basesnapshot.SchemaItem{}, loads: map[string]bool{}}
+	settleSections(m.Schema)
 	for i := range m.Schema {
 		s.byID[m.Schema[i].ID] = &m.Schema[i]
 	}
@@ -55,6 +57,18 @@ func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication strin
 	}
 	s.chooseTables(m, chosen)
 	return s
+}
+
+// settleSections gives items that pg_dump counts to no section, such as comments, the one that they stand in: what
+// they describe has just been made there (ProcessArchiveRestoreOptions in pg_backup_archiver.c).
+func settleSections(items []basesnapshot.SchemaItem) {
+	section := "pre-data"
+	for i := range items {
+		if items[i].Section == "none" || items[i].Section == "" {
+			items[i].Section = section
+		}
+		section = items[i].Section
+	}
 }
 
 // keeps leaves out items that a restored database can't or must not have.
@@ -183,5 +197,5 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 
 // wantsQualified is wants for namespace.name, unquoted.
 func (s *selection) wantsQualified(table string) bool {
-	return s.filter.matchQualified(table) || s.loads[table]
+	return s.loads[table] || s.filter.matchQualified(table) && !slices.Contains(s.stay, table)
 }

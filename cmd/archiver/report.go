@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"tidemark/internal/cli"
@@ -62,7 +63,7 @@ func (c *checkCmd) print(env *cli.Env, findings []pipeline.Finding) error {
 	case c.SQL:
 		for _, f := range findings {
 			if f.Fix != "" {
-				fmt.Fprintln(env.Stdout, f.Fix)
+				fmt.Fprintln(env.Stdout, strings.TrimSuffix(f.Fix, ";")+";")
 			}
 		}
 		return nil
