@@ -17,12 +17,21 @@ const sequenceBatch = 100
 // sequenceAttempts bounds how often reading begins again because a sequence was dropped meanwhile.
 const sequenceAttempts = 5
 
-// ReadSequences reads the state of every permanent sequence, as it is now: sequences don't follow
+// ReadSequences reads the state of every sequence that isn't temporary, as it is now: sequences don't follow
 // snapshots. lsn is a position at or before which none of the values was read: they are a sample that is
 // right for every target up to it. conn is an ordinary session outside a transaction.
 func ReadSequences(ctx context.Context, conn *pgx.Conn) (sequences []segment.Sequence, lsn segment.LSN, err error) {
+	return readSequences(ctx, conn, "")
+}
+
+// SampleSequences is ReadSequences of those that the session's role may read.
+func SampleSequences(ctx context.Context, conn *pgx.Conn) (sequences []segment.Sequence, lsn segment.LSN, err error) {
+	return readSequences(ctx, conn, " AND CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT') END")
+}
+
+func readSequences(ctx context.Context, conn *pgx.Conn, filter string) (sequences []segment.Sequence, lsn segment.LSN, err error) {
 	for range sequenceAttempts {
-		sequences, lsn, err = readSequencesOnce(ctx, conn)
+		sequences, lsn, err = readSequencesOnce(ctx, conn, filter)
 		if s := sqlState(err); s != "42P01" && s != "3F000" { // dropped, or its schema, since it was listed
 			break
 		}
@@ -33,7 +42,7 @@ func ReadSequences(ctx context.Context, conn *pgx.Conn) (sequences []segment.Seq
 	return sequences, lsn, sqlFault(err, "reading sequences")
 }
 
-func readSequencesOnce(ctx context.Context, conn *pgx.Conn) ([]segment.Sequence, segment.LSN, error) {
+func readSequencesOnce(ctx context.Context, conn *pgx.Conn, filter string) ([]segment.Sequence, segment.LSN, error) {
 	var position string
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text").Scan(&position); err != nil {
 		return nil, 0, err
@@ -44,7 +53,7 @@ func readSequencesOnce(ctx context.Context, conn *pgx.Conn) ([]segment.Sequence,
 	}
 	rows, err := conn.Query(ctx, `
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND c.relpersistence = 'p' ORDER BY 1, 2`)
+WHERE c.relkind = 'S' AND c.relpersistence <> 't'`+filter+` ORDER BY 1, 2`)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -91,7 +100,7 @@ func readSequenceUse(ctx context.Context, conn *pgx.Conn) (map[Name]*Sequence, e
 	rows, err := conn.Query(ctx, `
 SELECT n.nspname::text, c.relname::text, pg_catalog.format_type(s.seqtypid, NULL)
 FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence = 'p'`)
+WHERE c.relpersistence <> 't'`)
 	if err != nil {
 		return nil, sqlFault(err, "reading sequences")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"tidemark/internal/basesnapshot"
 	"tidemark/segment"
 	"tidemark/walstream"
 )
@@ -192,24 +193,10 @@ func (s *sequenceSampler) sampledOnce() bool {
 	return s.lsn != 0
 }
 
-// sample reads all sequences that have been used. The position is read first: the values are those of
+// sample reads all sequences that the role may read. The position is read first: the values are those of
 // that position or later, never earlier.
 func (s *sequenceSampler) sample(ctx context.Context, conn *pgx.Conn) error {
-	lsn, err := flushLSN(ctx, conn)
-	if err != nil {
-		return err
-	}
-	rows, err := conn.Query(ctx, `
-		SELECT schemaname, sequencename, last_value FROM pg_sequences
-		WHERE last_value IS NOT NULL ORDER BY 1, 2`)
-	if err != nil {
-		return err
-	}
-	values, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (segment.Sequence, error) {
-		q := segment.Sequence{IsCalled: true}
-		err := row.Scan(&q.Namespace, &q.Name, &q.LastValue)
-		return q, err
-	})
+	values, lsn, err := basesnapshot.SampleSequences(ctx, conn)
 	if err != nil {
 		return err
 	}
