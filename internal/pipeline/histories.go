@@ -150,7 +150,7 @@ func (r *runner) acceptGap(ctx context.Context, cause error) error {
 		history, _ := r.catalog.View().Newest()
 		known := lastTimeline(r.catalog.View(), history)
 		// The claim comes before anything is changed on the source: who lost the archive leaves it alone.
-		epoch, err := r.claim(ctx, timeline)
+		epoch, err := r.claim(ctx, timeline, "")
 		if err != nil {
 			return err
 		}

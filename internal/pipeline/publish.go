@@ -43,6 +43,7 @@ type publisher struct {
 	history uint32
 	epoch   uint64
 	ack     func(segment.LSN)
+	verify  func(context.Context, segment.LSN) error // sees to it that the catalog says what was withheld before a position
 	buffers *buffers
 	metrics *metrics
 	log     *slog.Logger
@@ -170,6 +171,9 @@ func (p *publisher) publish(ctx context.Context, j job) error {
 		j.segment.StoredBytes += u.object.Size
 	}
 	err := p.persist(ctx, "append", func() error {
+		if err := p.verify(ctx, j.to); err != nil {
+			return err
+		}
 		_, err := p.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) { return p.entry(v, j), nil })
 		return err
 	})

@@ -287,13 +287,19 @@ func (r *runner) currentSequences() *sequenceSampler {
 }
 
 // announce tells whether the source is protected: streamed from, with a base snapshot of the newest history
-// behind its last gap.
+// behind its last gap or inexact range.
 func (r *runner) announce() {
 	r.announcing.Lock()
 	defer r.announcing.Unlock()
 	_, ok := newestSnapshot(r.catalog.View())
 	r.metrics.hasSnapshot.Store(ok)
 	r.cfg.Ready(ok && r.metrics.streaming.Load())
+}
+
+// inexactFound asks for a base snapshot behind a range whose replay is not exact.
+func (r *runner) inexactFound(reason string) {
+	r.announce()
+	r.needs.request(reason)
 }
 
 // untilReady returns where to end once that is known and what is archived can be restored, else 0.

@@ -51,13 +51,22 @@ func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *s
 	if err != nil {
 		return err
 	}
-	epoch, err := r.claim(ctx, id.Timeline)
+	watch, err := r.watchSource(ctx, view, history)
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+	source, err := watch.recorded()
+	if err != nil {
+		return err
+	}
+	epoch, err := r.claim(ctx, id.Timeline, source)
 	if err != nil {
 		return err
 	}
 	r.firstSample(ctx, sequences)
 	return r.receive(ctx, stop, stream, sessionStart{
-		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected),
+		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected), watch: watch,
 	})
 }
 
@@ -125,7 +134,8 @@ func readIndex(ctx context.Context, store objectstore.Store, s *catalog.Segment)
 }
 
 // claim appends a writer entry: the epoch of this START. Entries of older epochs are void from then on.
-func (r *runner) claim(ctx context.Context, timeline int32) (uint64, error) {
+// source is what the next START is to compare with.
+func (r *runner) claim(ctx context.Context, timeline int32, source string) (uint64, error) {
 	var before catalog.Claim
 	var silent time.Duration
 	e, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
@@ -133,7 +143,9 @@ func (r *runner) claim(ctx context.Context, timeline int32) (uint64, error) {
 		if r.claimed != 0 && v.Epoch().Epoch != r.claimed {
 			return catalog.Entry{}, fault.New(fault.Conflict, "only one archiver may write to an archive: stop the other, or give this one an archive of its own", "another archiver has taken over this archive")
 		}
-		return catalog.Entry{Kind: catalog.KindWriter, Epoch: v.Epoch().Epoch + 1, Writer: r.writer(timeline, false)}, nil
+		w := r.writer(timeline, false)
+		w.Source = source
+		return catalog.Entry{Kind: catalog.KindWriter, Epoch: v.Epoch().Epoch + 1, Writer: w}, nil
 	})
 	if err != nil {
 		return 0, err
@@ -155,6 +167,7 @@ type sessionStart struct {
 	epoch     uint64
 	resent    *resent
 	sequences *sequenceSampler
+	watch     *watch
 }
 
 // receive streams into the archive until the end is reached or something fails.
@@ -165,6 +178,7 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 		store: r.cfg.Store, catalog: r.catalog, history: start.history, epoch: start.epoch, ack: stream.Ack,
 		// A session has its own buffers: what an abandoned one left half full is nobody's.
 		buffers: newBuffers(uploadsInFlight+1, segment.BufferSize(r.cfg.PartSize, 0)), metrics: r.metrics, log: r.log,
+		verify: start.watch.verify,
 	})
 	published := make(chan error, 1)
 	go func() {
@@ -173,6 +187,11 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 			cancel(err)
 		}
 		published <- err
+	}()
+	go func() {
+		if err := start.watch.run(ctx); err != nil {
+			cancel(err)
+		}
 	}()
 	s := r.newSink(ctx, stop, pub, start)
 	r.metrics.archivedLSN.Store(uint64(start.resent.end))

@@ -42,7 +42,7 @@ func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *wal
 		}
 		reason := r.needs.pending()
 		if _, ok := newestSnapshot(r.catalog.View()); !ok {
-			reason = "the history has none behind its last gap"
+			reason = "the history has none behind its last gap or inexact range"
 		} else if rest != nil {
 			reason = ""
 		}
@@ -119,14 +119,19 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// newestSnapshot returns the newest history's newest base snapshot behind its last gap; ok is false if it
-// has none.
+// newestSnapshot returns the newest history's newest base snapshot behind its last gap and its last inexact
+// range; ok is false if it has none.
 func newestSnapshot(v *catalog.View) (newest catalog.SnapshotPoint, ok bool) {
 	history, _ := v.Newest()
 	var after segment.LSN
 	for _, g := range v.Gaps() {
 		if g.History == history.Number {
 			after = max(after, g.To)
+		}
+	}
+	for _, i := range v.Inexact() {
+		if i.History == history.Number {
+			after = max(after, i.To)
 		}
 	}
 	for _, s := range v.Snapshots() {

@@ -134,13 +134,19 @@ func (s *Status) judge(src *sourceState, view *catalog.View, now time.Time) {
 	}
 }
 
-// uncoveredSince returns when the newest history or its last gap began, behind which a base snapshot is missing.
+// uncoveredSince returns when the newest history began, or its last gap or inexact range was found, behind which a
+// base snapshot is missing.
 func uncoveredSince(view *catalog.View) time.Time {
 	history, _ := view.Newest()
 	since := history.At
 	for _, g := range view.Gaps() {
 		if g.History == history.Number {
 			since = g.At
+		}
+	}
+	for _, i := range view.Inexact() {
+		if i.History == history.Number && i.At.After(since) {
+			since = i.At
 		}
 	}
 	return since
