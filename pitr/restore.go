@@ -17,10 +17,11 @@ type Options struct {
 	Archive *Archive
 	Plan    *Plan // made by MakePlan on Archive
 
-	DSN    string   // connection string or URL; names the database to restore into
-	Create bool     // the database must not exist and is made
-	Tables []string // patterns (see MatchTable); none: everything
-	Jobs   int      // connections that load and index in parallel; 0: 4
+	DSN      string   // connection string or URL; names the database to restore into
+	Create   bool     // the database must not exist and is made
+	AsSchema string   // the tables go into this new schema of the database, beside what is there; "": not so
+	Tables   []string // patterns (see MatchTable); none: everything
+	Jobs     int      // connections that load and index in parallel; 0: 4
 
 	SchemaOnly   bool // no rows
 	DataOnly     bool // the tables are there already, and empty
@@ -65,6 +66,7 @@ type Progress struct {
 type Report struct {
 	Target       Target               `json:"target"`
 	Database     string               `json:"database"`
+	AsSchema     string               `json:"as_schema,omitempty"` // the new schema that everything went into
 	History      uint32               `json:"history"`
 	SnapshotID   string               `json:"snapshot_id"`
 	SnapshotLSN  segment.LSN          `json:"snapshot_lsn"`

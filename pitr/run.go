@@ -16,20 +16,21 @@ import (
 
 // run is one restore under way.
 type run struct {
-	o        Options
-	plan     *Plan
-	manifest *basesnapshot.Manifest
-	history  catalog.HistoryPoint
-	conn     *connector
-	place    *place
-	server   serverFacts
-	missing  []basesnapshot.Role
-	chosen   *selection
-	names    *schemaMap   // nil: everything keeps its schema
-	early    map[int]bool // post-data items already made before replay
-	always   []identityColumn
-	helpers  []string // indexes made for the replay alone, quoted
-	report   *Report
+	o          Options
+	plan       *Plan
+	manifest   *basesnapshot.Manifest
+	history    catalog.HistoryPoint
+	conn       *connector
+	place      *place
+	server     serverFacts
+	missing    []basesnapshot.Role
+	chosen     *selection
+	names      *schemaMap                // nil: everything keeps its schema
+	extensions []basesnapshot.SchemaItem // with another schema: items among which the needed extensions are
+	early      map[int]bool              // post-data items already made before replay
+	always     []identityColumn
+	helpers    []string // indexes made for the replay alone, quoted
+	report     *Report
 
 	mu    sync.Mutex // of progress and copied
 	step  Progress
@@ -59,9 +60,17 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.AsSchema != "" {
+		if err := o.checkAsSchema(); err != nil {
+			return nil, err
+		}
+	}
 	filter, err := newTableFilter(o.Tables)
 	if err != nil {
 		return nil, err
+	}
+	if o.AsSchema != "" && len(filter) == 0 {
+		filter = tableFilter{"*"}
 	}
 	conn, err := newConnector(o.DSN)
 	if err != nil {
@@ -83,9 +92,15 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if len(filter) > 0 && len(r.chosen.tables) == 0 {
 		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
 	}
+	if o.AsSchema != "" {
+		r.extensions = r.chosen.items
+		if r.names, err = r.chosen.moveInto(unfinishedName(o.AsSchema)); err != nil {
+			return nil, err
+		}
+	}
 	p := o.Plan
 	r.report = &Report{
-		Target: p.Target, Database: conn.config.Database, History: p.History, SnapshotID: p.Snapshot.ID, SnapshotLSN: p.Snapshot.LSN,
+		Target: p.Target, Database: conn.config.Database, AsSchema: o.AsSchema, History: p.History, SnapshotID: p.Snapshot.ID, SnapshotLSN: p.Snapshot.LSN,
 		ReachedLSN: p.Snapshot.LSN, ReachedTime: p.Snapshot.Time, LastKept: p.LastKept, FirstLeftOut: p.FirstLeftOut,
 		Rows: map[string]TableRows{}, Seconds: map[Phase]float64{},
 	}
@@ -159,6 +174,9 @@ func (r *run) execute(ctx context.Context) error {
 // begin marks the database as unfinished, having cleared away what an earlier restore left.
 func (r *run) begin(ctx context.Context) error {
 	p := r.place
+	if p.schema != "" {
+		return p.makeSchema(ctx, r.plan.Archive, r.owners())
+	}
 	if p.create {
 		return p.make(ctx, r.plan.Archive, r.manifest, r.server)
 	}
@@ -184,7 +202,7 @@ func (r *run) end(ctx context.Context) error {
 	if r.o.Last != nil {
 		last = r.o.Last(r.report) + last
 	}
-	if err := r.place.finish(ctx, r.manifest.Database, last); err != nil {
+	if err := r.finishPlace(ctx, last); err != nil {
 		return err
 	}
 	r.note(r.chosen.notes...)
@@ -213,7 +231,7 @@ func (r *run) omissions() {
 
 // preflight finds every reason not to begin. It changes nothing.
 func (r *run) preflight(ctx context.Context) (err error) {
-	if r.place, err = openPlace(ctx, r.conn, r.o.Create); err != nil {
+	if r.place, err = r.openPlace(ctx); err != nil {
 		return err
 	}
 	admin := r.place.admin
@@ -221,12 +239,15 @@ func (r *run) preflight(ctx context.Context) (err error) {
 		return err
 	}
 	if !r.o.NoOwner || !r.o.NoPrivileges {
-		if r.missing, err = missingRoles(ctx, admin, r.manifest.Roles); err != nil {
+		if r.missing, err = missingRoles(ctx, admin, r.neededRoles()); err != nil {
 			return err
 		}
 		if err := checkRoles(r.missing, r.server); err != nil {
 			return err
 		}
+	}
+	if r.names != nil {
+		return r.preflightSchema(ctx)
 	}
 	if err := missingExtensions(ctx, admin, r.chosen.items); err != nil {
 		return err

@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -51,6 +52,13 @@ func (r *run) itemsOf(want func(*basesnapshot.SchemaItem) bool) []*basesnapshot.
 		}
 	}
 	return out
+}
+
+// makes reports whether a table is among the chosen items.
+func (r *run) makes(table basesnapshot.Name) bool {
+	return slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool {
+		return it.Kind == "TABLE" && it.Namespace == table.Namespace && it.Name == table.Name
+	})
 }
 
 // makeItem runs an item's statements and gives the object to its owner.

@@ -109,6 +109,7 @@ func (r *run) finishSchema(ctx context.Context) error {
 		func() error { return r.makeAll(ctx, conn, main) },
 		func() error { return r.setSequences(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, publications) },
+		func() error { return r.forgetDefaultPrivileges(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, acl) },
 		func() error { return r.refresh(ctx, conn) },
 	}
@@ -180,7 +181,7 @@ func (r *run) analyze(ctx context.Context) error {
 	roots := map[string]bool{}
 	for _, t := range r.chosen.tables {
 		names = append(names, r.quoted(t.Namespace, t.Name))
-		if t.Root != nil && !roots[t.Root.String()] {
+		if t.Root != nil && !roots[t.Root.String()] && (r.o.DataOnly || r.makes(*t.Root)) {
 			roots[t.Root.String()] = true
 			names = append(names, r.quoted(t.Root.Namespace, t.Root.Name))
 		}

@@ -41,6 +41,7 @@ type place struct {
 	final  string         // the name asked for
 	name   string         // the name it has now
 	create bool
+	schema string // the final name of the schema to make in the database; "" without one
 }
 
 func (p *place) close(ctx context.Context) {
@@ -67,15 +68,19 @@ func openPlace(ctx context.Context, c *connector, create bool) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p, p.lock(ctx, key)
+}
+
+// lock keeps other restores away for as long as the connection is open; one that doesn't get it is closed.
+func (p *place) lock(ctx context.Context, key string) error {
 	got, err := queryValue(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
 	if err == nil && got != "1" {
 		err = fault.New(fault.Conflict, "wait for it, or end its sessions", "another restore into database %q is under way", p.final)
 	}
 	if err != nil {
 		closeNow(p.admin)
-		return nil, err
 	}
-	return p, nil
+	return err
 }
 
 // checkCreate makes sure that the database can be made: it isn't there, and what an earlier restore left

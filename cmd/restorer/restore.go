@@ -20,6 +20,7 @@ type restoreCmd struct {
 	Into         string   `help:"Database to restore into: a URL or keyword/value string naming it. PG* variables, service files and .pgpass work." placeholder:"DSN"`
 	Create       bool     `help:"Make that database; it must not exist. Without, it must exist and be empty."`
 	Table        []string `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
+	AsSchema     string   `help:"Put the tables into this new schema of the database, beside what is there. With no --table: all of them." placeholder:"NAME"`
 	Jobs         int      `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
 	SchemaOnly   bool     `help:"No rows." xor:"part"`
 	DataOnly     bool     `help:"Only rows, into tables that are there already and empty." xor:"part"`
@@ -34,7 +35,10 @@ func (*restoreCmd) Help() string {
 that the archive doesn't cover is refused (exit 3) before anything is touched, naming the nearest on both sides. It never picks
 another target than the one asked for.
 
-Until it is complete, the database bears an unfinished name (with --create) or holds a schema tidemark_unfinished. If a
+With --as-schema nothing outside the new schema is touched: types, functions and sequences that the tables need are made in it as well,
+and foreign keys to other tables, triggers and rules are left out.
+
+Until it is complete, the database or the new schema bears an unfinished name, or the database holds a schema tidemark_unfinished. If a
 restore is cut off, run it again: it replaces what bears such a mark, and nothing else.
 
 Examples:
@@ -42,7 +46,8 @@ Examples:
     restorer restore --into postgres://admin@db/shop_again --create
     restorer restore --into postgres://admin@db/shop_again --create --to-time 2026-03-01T02:29:00+01:00
     restorer restore --into postgres://admin@db/shop_again --create --to-xid 771 --exclusive
-    restorer restore --into service=scratch --table public.orders --to-time now-70m`
+    restorer restore --into service=scratch --table public.orders --to-time now-70m
+    restorer restore --into postgres://admin@db/shop --as-schema rescue --table public.orders --to-xid 771 --exclusive`
 }
 
 // Run restores and reports.
@@ -66,7 +71,7 @@ func (c *restoreCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	show := &phases{env: env}
 	report, err := pitr.Restore(ctx, pitr.Options{
-		Archive: archive, Plan: plan, DSN: dsn, Create: c.Create, Tables: c.Table, Jobs: c.Jobs,
+		Archive: archive, Plan: plan, DSN: dsn, Create: c.Create, AsSchema: c.AsSchema, Tables: c.Table, Jobs: c.Jobs,
 		SchemaOnly: c.SchemaOnly, DataOnly: c.DataOnly, NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges,
 		Progress: show.show, Confirm: func(p *pitr.Plan) error { return p.WriteText(env.Stderr, time.Local) },
 		Log: env.Log, Now: env.Now,
@@ -117,7 +122,7 @@ func (p *phases) close() {
 
 func (c *restoreCmd) print(env *cli.Env, r *pitr.Report) error {
 	w := env.Stdout
-	fmt.Fprintf(w, "restored %s to %s: reached LSN %s, %s\n", r.Database, r.Target.Describe(time.Local), r.ReachedLSN, cli.Moment(r.ReachedTime))
+	fmt.Fprintf(w, "restored %s to %s: reached LSN %s, %s\n", place(r), r.Target.Describe(time.Local), r.ReachedLSN, cli.Moment(r.ReachedTime))
 	fmt.Fprintf(w, "last kept       %s\n", describe(r.LastKept))
 	fmt.Fprintf(w, "first left out  %s\n\n", describe(r.FirstLeftOut))
 	tables := cli.NewTable("table", ">copied", ">inserted", ">updated", ">deleted")
@@ -136,6 +141,14 @@ func (c *restoreCmd) print(env *cli.Env, r *pitr.Report) error {
 		fmt.Fprintf(w, "note: %s\n", note)
 	}
 	return nil
+}
+
+// place names what a restore wrote to.
+func place(r *pitr.Report) string {
+	if r.AsSchema != "" {
+		return "schema " + r.AsSchema + " of " + r.Database
+	}
+	return r.Database
 }
 
 func describe(c *pitr.Commit) string {

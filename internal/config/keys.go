@@ -13,6 +13,6 @@ func Keys() []string {
 		// restorer
 		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
-		"history", "since", "op", "min-rows", "usage", "level", "rows",
+		"history", "as-schema", "since", "op", "min-rows", "usage", "level", "rows",
 	}
 }
