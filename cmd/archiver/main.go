@@ -106,12 +106,12 @@ func (c *runCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	cfg := c.config(env, store, reg)
 	if c.Listen != "" {
-		server, _, err := serve(c.Listen, reg, env.Log)
+		server, _, err := cli.Serve(c.Listen, reg, "protected", "not protected: no stream, or no base snapshot yet", env.Log)
 		if err != nil {
 			return err
 		}
-		defer server.close()
-		cfg.Ready = server.ready
+		defer server.Close()
+		cfg.Ready = server.Ready
 	}
 	return pipeline.Run(ctx, env.Graceful(), cfg)
 }

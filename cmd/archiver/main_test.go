@@ -30,9 +30,9 @@ func TestFlagsAreKnownToSharedFiles(t *testing.T) {
 }
 
 func TestMonitoringEndpoint(t *testing.T) {
-	m, addr, err := serve("127.0.0.1:0", prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	m, addr, err := cli.Serve("127.0.0.1:0", prometheus.NewRegistry(), "yes", "no", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	defer m.close()
+	defer m.Close()
 	get := func(path string) (int, string) {
 		res, err := http.Get("http://" + addr + path)
 		require.NoError(t, err)
@@ -45,10 +45,10 @@ func TestMonitoringEndpoint(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code, "ready before anything is protected")
 	code, _ = get("/healthz")
 	require.Equal(t, http.StatusOK, code, "liveness depends on nothing")
-	m.ready(true)
+	m.Ready(true)
 	code, body := get("/readyz")
 	require.Equal(t, http.StatusOK, code, body)
-	m.ready(false)
+	m.Ready(false)
 	code, _ = get("/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	code, _ = get("/metrics")

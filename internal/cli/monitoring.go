@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -15,29 +15,30 @@ import (
 	"tidemark/internal/fault"
 )
 
-// monitoring is the HTTP endpoint: /metrics for Prometheus, /healthz for a restarter, /readyz for a waiter.
-// Liveness depends on neither Postgres nor the store: restarting the archiver mends neither.
-type monitoring struct {
+// Monitoring is the HTTP endpoint: /metrics for Prometheus, /healthz for a restarter, /readyz for a waiter.
+// Liveness depends on neither Postgres nor the store: restarting the program mends neither.
+type Monitoring struct {
 	server  *http.Server
 	isReady atomic.Bool
 }
 
-// serve starts the endpoint and returns it with the address it listens on.
-func serve(addr string, reg *prometheus.Registry, log *slog.Logger) (*monitoring, string, error) {
+// Serve starts the endpoint and returns it with the address it listens on. Yes and no are what /readyz
+// answers. The caller closes it.
+func Serve(addr string, reg *prometheus.Registry, yes, no string, log *slog.Logger) (*Monitoring, string, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, "", fault.Wrap(err, fault.Usage, "give --listen a free address such as 127.0.0.1:9187", "listening on %s", addr)
 	}
-	m := &monitoring{}
+	m := &Monitoring{}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "alive") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if m.isReady.Load() {
-			answer(w, true, "protected")
+			answer(w, true, yes)
 			return
 		}
-		answer(w, false, "not protected: no stream, or no base snapshot yet")
+		answer(w, false, no)
 	})
 	m.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
@@ -58,9 +59,11 @@ func answer(w http.ResponseWriter, ok bool, text string) {
 	_, _ = w.Write([]byte(text + "\n"))
 }
 
-func (m *monitoring) ready(ok bool) { m.isReady.Store(ok) }
+// Ready sets what /readyz answers; at first it says no.
+func (m *Monitoring) Ready(ok bool) { m.isReady.Store(ok) }
 
-func (m *monitoring) close() {
+// Close ends the endpoint.
+func (m *Monitoring) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	// The process is ending: whoever still reads is cut off.
