@@ -1,0 +1,308 @@
+package evolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// session is one connection. It is used by one goroutine at a time.
+type session struct {
+	w      *Workload
+	number int
+	conn   *pgx.Conn
+	rng    *rand.Rand
+	path   string // schema that the search path begins with and names leave out; "" for none
+	names  int    // given so far
+	bounds int    // given so far
+}
+
+// change is a kind and the statements that were made for it.
+type change struct {
+	group      string
+	kind       kind
+	statements []string
+}
+
+// step runs one transaction, or a statement that must stand alone. What a busy database is entitled to refuse
+// is no error.
+func (s *session) step(ctx context.Context) error {
+	if err := s.dress(ctx); err != nil {
+		return err
+	}
+	err := s.transact(ctx)
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
+	undress := s.exec(ctx, "ROLLBACK; RESET ROLE; RESET search_path; RESET TimeZone; RESET DateStyle; RESET standard_conforming_strings; "+
+		"RESET session_replication_role; RESET check_function_bodies; RESET default_toast_compression; RESET IntervalStyle")
+	s.path = ""
+	if undress != nil {
+		return errors.Join(err, undress)
+	}
+	if err != nil && !expected(err) {
+		return err
+	}
+	return nil
+}
+
+// dress gives the session settings that the meaning of statements depends on, now and then.
+func (s *session) dress(ctx context.Context) error {
+	if s.rng.IntN(3) > 0 {
+		return nil
+	}
+	settings := []string{
+		"SET search_path = play, pg_catalog", "SET search_path = play, hers", `SET search_path = "Odd Näme; x", play`,
+		"SET TimeZone = 'Asia/Kolkata'", "SET DateStyle = 'SQL, DMY'", "SET standard_conforming_strings = off",
+		"SET session_replication_role = replica", "SET check_function_bodies = off", "SET IntervalStyle = 'sql_standard'",
+		"SET ROLE evolve_alice; SET search_path = hers, play", "SET ROLE evolve_alice", "SET ROLE evolve_bob",
+	}
+	setting := settings[s.rng.IntN(len(settings))]
+	if _, path, found := strings.Cut(setting, "search_path = "); found {
+		s.path, _, _ = strings.Cut(path, ", ")
+	}
+	return s.run(ctx, setting, simple)
+}
+
+// transact draws what to do and does it.
+func (s *session) transact(ctx context.Context) error {
+	switch c, err := s.draw(ctx); {
+	case err != nil:
+		return err
+	case c.kind.forms == alone:
+		return s.counted(c, s.run(ctx, c.statements[0], s.protocol()))
+	case s.rng.IntN(4) == 0:
+		return s.counted(c, s.inForm(ctx, c, false))
+	case s.rng.IntN(5) == 0:
+		return s.inString(ctx, c)
+	default:
+		return s.inTransaction(ctx, c)
+	}
+}
+
+// draw makes the statements of a change of a random kind, of another one when there is nothing to change.
+func (s *session) draw(ctx context.Context) (change, error) {
+	total := 0
+	for _, g := range groupOrder {
+		total += groups[g].weight
+	}
+	for range 50 {
+		at := s.rng.IntN(total)
+		var name string
+		for _, name = range groupOrder {
+			if at -= groups[name].weight; at < 0 {
+				break
+			}
+		}
+		kinds := groups[name].kinds
+		k := kinds[s.rng.IntN(len(kinds))]
+		if k.owes == Inexact && !s.w.opts.Inexact {
+			continue
+		}
+		statements, err := s.fill(ctx, k.sql)
+		if errors.Is(err, errNothing) {
+			continue
+		}
+		return change{name, k, statements}, err
+	}
+	return change{}, errNothing
+}
+
+// inTransaction runs changes and rows between BEGIN and an end, with savepoints.
+func (s *session) inTransaction(ctx context.Context, c change) error {
+	if err := s.run(ctx, "BEGIN", simple); err != nil {
+		return err
+	}
+	for i := range 1 + s.rng.IntN(4) {
+		if i > 0 {
+			var err error
+			if c, err = s.draw(ctx); err != nil {
+				return err
+			}
+		}
+		if c.kind.forms == alone {
+			continue
+		}
+		if err := s.inSavepoint(ctx, i, func() error {
+			if err := s.counted(c, s.inForm(ctx, c, true)); err != nil {
+				return err
+			}
+			if s.rng.IntN(2) == 0 {
+				return s.writeRows(ctx)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	switch s.rng.IntN(12) {
+	case 0:
+		return s.run(ctx, "ROLLBACK", simple)
+	case 1:
+		return s.prepare(ctx)
+	}
+	return s.run(ctx, "COMMIT", simple)
+}
+
+// inSavepoint runs f in a savepoint, so that its failure is survived, and goes back to it now and then.
+func (s *session) inSavepoint(ctx context.Context, n int, f func() error) error {
+	name := fmt.Sprintf("s%d", n)
+	if err := s.run(ctx, "SAVEPOINT "+name, simple); err != nil {
+		return err
+	}
+	err := f()
+	if err != nil && !expected(err) {
+		return err
+	}
+	if err != nil || s.rng.IntN(6) == 0 {
+		return s.run(ctx, "ROLLBACK TO "+name, simple)
+	}
+	if s.rng.IntN(2) == 0 {
+		return s.run(ctx, "RELEASE "+name, simple)
+	}
+	return nil
+}
+
+// prepare ends the transaction in two phases.
+func (s *session) prepare(ctx context.Context) error {
+	s.names++
+	id := fmt.Sprintf("'evolve %d %d %d'", s.w.opts.Seed, s.number, s.names)
+	if err := s.run(ctx, "PREPARE TRANSACTION "+id, simple); err != nil {
+		return err
+	}
+	end := "COMMIT"
+	if s.rng.IntN(4) == 0 {
+		end = "ROLLBACK"
+	}
+	// A role without the right to end it would leave it behind.
+	if err := s.exec(ctx, "RESET ROLE"); err != nil {
+		return err
+	}
+	return s.run(ctx, end+" PREPARED "+id, simple)
+}
+
+// inString sends several changes and rows as one string.
+func (s *session) inString(ctx context.Context, c change) error {
+	statements := c.statements
+	for range s.rng.IntN(3) {
+		another, err := s.draw(ctx)
+		if err != nil {
+			return err
+		}
+		if another.kind.forms != alone {
+			statements = append(statements, another.statements...)
+		}
+		if s.rng.IntN(2) == 0 {
+			statements = append(statements, s.plainRow())
+		}
+	}
+	switch s.rng.IntN(4) {
+	case 0:
+		statements = append(append([]string{"BEGIN"}, statements...), "COMMIT")
+	case 1:
+		statements = append([]string{"BEGIN", "SAVEPOINT here", "CREATE TABLE play.vanishes (a int)", "ROLLBACK TO here"}, append(statements, "COMMIT")...)
+	}
+	err := s.run(ctx, s.join(statements), simple)
+	s.w.tally("form: string of several", err)
+	return s.counted(c, err)
+}
+
+// inForm runs a change in a random form that takes it.
+func (s *session) inForm(ctx context.Context, c change, inTransaction bool) error {
+	f := s.form(c, inTransaction)
+	for _, sql := range f.wrap(s, c.statements) {
+		if err := s.run(ctx, sql, s.protocol()); err != nil {
+			s.w.tally("form: "+f.name, err)
+			return err
+		}
+	}
+	s.w.tally("form: "+f.name, nil)
+	return nil
+}
+
+// protocol is how a statement is sent.
+type protocol int
+
+const (
+	simple   protocol = iota
+	extended          // takes one statement only
+	prepared          // by name, then executed
+)
+
+func (s *session) protocol() protocol { return protocol(s.rng.IntN(3)) }
+
+// run sends a statement of a changer's and keeps it in the journal.
+func (s *session) run(ctx context.Context, sql string, how protocol) error {
+	if strings.Contains(sql, several) {
+		how = simple
+	}
+	err := s.send(ctx, sql, how)
+	s.w.note(s.number, sql, err)
+	if err != nil {
+		return fmt.Errorf("%.2000s: %w", sql, err)
+	}
+	return nil
+}
+
+// send goes below pgx, which sends everything without parameters as a simple query.
+func (s *session) send(ctx context.Context, sql string, how protocol) error {
+	conn := s.conn.PgConn()
+	switch how {
+	case extended:
+		return conn.ExecParams(ctx, sql, nil, nil, nil, nil).Read().Err
+	case prepared:
+		if _, err := conn.Prepare(ctx, "", sql, nil); err != nil {
+			return err
+		}
+		return conn.ExecPrepared(ctx, "", nil, nil, nil).Read().Err
+	}
+	_, err := conn.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// exec runs a statement that belongs to no change.
+func (s *session) exec(ctx context.Context, sql string) error {
+	if err := s.send(ctx, sql, simple); err != nil {
+		return fmt.Errorf("%.2000s: %w", sql, err)
+	}
+	return nil
+}
+
+// query returns the rows of a query as text, NULL as "".
+func (s *session) query(ctx context.Context, sql string) ([][][]byte, error) {
+	result := s.conn.PgConn().ExecParams(ctx, sql, nil, nil, nil, nil).Read()
+	return result.Rows, result.Err
+}
+
+func (s *session) counted(c change, err error) error {
+	s.w.tally(c.group+": "+c.kind.name, err)
+	return err
+}
+
+// expected tells whether an error belongs to a busy database whose schema changes: what is gone, there
+// already, in use, locked or of another type. A wrong statement, or an error that Tidemark has a part in, is
+// none of these.
+func expected(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || strings.Contains(pg.Message+pg.Detail+pg.Where, "tidemark") {
+		return false
+	}
+	switch pg.Code {
+	case "42601":
+		return !strings.HasPrefix(pg.Message, "syntax error")
+	case "55000":
+		return !strings.Contains(pg.Message, "replica identity")
+	case "XX000": // concurrent changes of catalogs lead to many
+		return true
+	}
+	switch pg.Code[:2] {
+	case "0A", "22", "23", "25", "2B", "40", "42", "44", "55", "3F", "3B", "3D", "2F", "0L", "0P", "P0", "21", "28", "54":
+		return true
+	}
+	return false
+}
