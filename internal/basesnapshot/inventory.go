@@ -29,7 +29,7 @@ type source struct {
 const tablesSQL = `
 WITH RECURSIVE published AS (
   SELECT c.oid, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND CASE WHEN $1 = ''
+  WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname <> 'tidemark' AND CASE WHEN $1 = ''
     THEN n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
     ELSE EXISTS (SELECT FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1 AND t.schemaname = n.nspname AND t.tablename = c.relname) END
 ), tree AS (
@@ -246,7 +246,7 @@ func readOmissions(ctx context.Context, conn *pgx.Conn, copied []*source) ([]Omi
 	rows, err := conn.Query(ctx, `
 SELECT CASE WHEN c.relkind = 'f' THEN 'foreign table' WHEN c.relpersistence = 'u' THEN 'unlogged table' ELSE 'unpublished table' END, n.nspname::text, c.relname::text, 0::int8
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relpersistence <> 't' AND c.relkind IN ('r', 'f') AND c.oid <> ALL($1::oid[])
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'tidemark') AND c.relpersistence <> 't' AND c.relkind IN ('r', 'f') AND c.oid <> ALL($1::oid[])
 UNION ALL
 SELECT 'large objects', '', '', count(*) FROM pg_catalog.pg_largeobject_metadata HAVING count(*) > 0
 ORDER BY 1, 2, 3`, have)

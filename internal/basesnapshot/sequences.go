@@ -53,7 +53,7 @@ func readSequencesOnce(ctx context.Context, conn *pgx.Conn, filter string) ([]se
 	}
 	rows, err := conn.Query(ctx, `
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND c.relpersistence <> 't'`+filter+` ORDER BY 1, 2`)
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'tidemark'`+filter+` ORDER BY 1, 2`)
 	if err != nil {
 		return nil, 0, err
 	}

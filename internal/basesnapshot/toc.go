@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"tidemark/internal/ddl"
 )
 
 // The custom format of pg_dump: WriteHead, WriteToc in src/bin/pg_dump/pg_backup_archiver.c and
@@ -217,6 +219,9 @@ func schemaOf(t *toc) []SchemaItem {
 		case "ENCODING", "STDSTRINGS", "SEARCHPATH":
 			continue // SET statements; docs/format/snapshot.md names the settings that items run under
 		}
+		if isOwn(it) {
+			continue
+		}
 		it.OfDatabase = ofDatabase(it)
 		it.OwnerSQL = ownerSQL(it)
 		if it.RelKind == "p" && it.TableAM != "" {
@@ -229,6 +234,32 @@ func schemaOf(t *toc) []SchemaItem {
 		items = append(items, it)
 	}
 	return items
+}
+
+// isOwn reports whether an item is part of what Tidemark itself puts into a source (the capture of schema
+// changes) or a target (the progress of a feed). It is no part of the database that is archived: a restored one
+// that captured changes too would write them into a stream that nobody reads.
+func isOwn(it SchemaItem) bool {
+	if it.Namespace == ddl.Schema {
+		return true
+	}
+	for _, name := range append([]string{ddl.Schema}, ddl.EventTriggers...) {
+		kind := "EVENT TRIGGER"
+		if name == ddl.Schema {
+			kind = "SCHEMA"
+		}
+		switch it.Kind {
+		case kind:
+			if it.Name == name {
+				return true
+			}
+		case "ACL", "COMMENT", "SECURITY LABEL":
+			if it.Name == kind+" "+name || it.Name == kind+" "+quoteIdent(name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ofDatabase: see _tocEntryRequired in pg_backup_archiver.c.
