@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -74,6 +75,9 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if err := exec(ctx, conn, sql); err != nil {
 		return itemError(it, err)
 	}
+	if err := r.markInherited(ctx, conn, it); err != nil {
+		return itemError(it, err)
+	}
 	if r.o.NoOwner || it.OwnerSQL == "" {
 		return nil
 	}
@@ -81,6 +85,19 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 		return itemError(it, err)
 	}
 	return nil
+}
+
+// markInherited says which columns a table only inherits, where its statement had to define them all.
+func (r *run) markInherited(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem) error {
+	sql := it.InheritedSQL()
+	if sql == "" {
+		return nil
+	}
+	if !r.server.superuser {
+		r.note(fmt.Sprintf("columns that %s.%s inherits count as its own too: only a superuser can say otherwise", it.Namespace, it.Name))
+		return nil
+	}
+	return exec(ctx, conn, sql)
 }
 
 func itemError(it *basesnapshot.SchemaItem, err error) error {

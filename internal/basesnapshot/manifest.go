@@ -106,6 +106,8 @@ type SchemaItem struct {
 	OID        uint32 `json:"oid,omitempty"`         // of the object on the source, in the catalog ClassOID
 	OfDatabase bool   `json:"of_database,omitempty"` // concerns the database itself, not what is in it
 	Redacted   bool   `json:"redacted,omitempty"`    // a password was taken out of SQL
+	// Inherited is set where SQL defines columns that the table only inherits: InheritedSQL puts that right.
+	Inherited *Inherited `json:"inherited,omitempty"`
 }
 
 // Pass is the order in which pg_restore runs kinds of items.

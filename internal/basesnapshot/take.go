@@ -232,6 +232,9 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 	}
 	t.manifest.DumpVersion = dump.Version
 	t.manifest.Schema = schemaOf(dumped)
+	if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
+		return err
+	}
 	if t.manifest.Roles, err = readRoles(ctx, t.main, t.info.Version, ownersOf(t.manifest.Database, t.manifest.Schema)); err != nil {
 		return err
 	}
