@@ -48,15 +48,15 @@ func (r *run) load(ctx context.Context) error {
 		return err
 	}
 	pieces := make(chan piece)
-	group, ctx := errgroup.WithContext(ctx)
+	group, under := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pieces)
 		for _, t := range tables {
 			for _, c := range t.Chunks {
 				select {
 				case pieces <- piece{t, c}:
-				case <-ctx.Done():
-					return ctx.Err()
+				case <-under.Done():
+					return under.Err()
 				}
 			}
 		}
@@ -64,13 +64,13 @@ func (r *run) load(ctx context.Context) error {
 	})
 	for range r.o.Jobs {
 		group.Go(func() error {
-			conn, err := r.session(ctx)
+			conn, err := r.session(under)
 			if err != nil {
 				return err
 			}
 			defer closeNow(conn)
 			for p := range pieces {
-				if err := r.copyPiece(ctx, conn, p); err != nil {
+				if err := r.copyPiece(under, conn, p); err != nil {
 					return err
 				}
 			}
@@ -80,7 +80,10 @@ func (r *run) load(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return r.checkLoaded()
+	if err := r.checkLoaded(); err != nil {
+		return err
+	}
+	return r.countLoaded(ctx)
 }
 
 // clearExtensionTables empties tables that an extension's script made and may have filled: their rows
@@ -172,7 +175,6 @@ func (r *run) checkLoaded() error {
 		if copied != t.Rows {
 			return fault.New(fault.Damage, verifyHint, "the chunks of %s hold %d rows, its manifest says %d", t, copied, t.Rows)
 		}
-		r.live[t.String()] = copied
 	}
 	return nil
 }

@@ -116,6 +116,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		return err
 	}
 	r.report.Transactions = a.Transactions()
+	r.countReplayed(a.Live())
 	return r.checkReplayed(counts)
 }
 
@@ -191,10 +192,6 @@ func (r *run) checkReplayed(counts map[string]apply.Counts) error {
 	for name, c := range counts {
 		t := r.tableRows(name)
 		t.Inserted, t.Updated, t.Deleted, t.Truncated = c.Inserted, c.Updated, c.Deleted, c.Truncated
-		if c.Reset {
-			r.live[name] = 0
-		}
-		r.live[name] += c.Live
 	}
 	if r.plan.TablesCut {
 		return nil

@@ -32,11 +32,12 @@ type run struct {
 	helpers    []string // indexes made for the replay alone, quoted
 	report     *Report
 
-	mu    sync.Mutex // of progress and copied
-	step  Progress
-	rows  map[string]*TableRows
-	live  map[string]int64 // rows that each table must have in the end
-	start time.Time
+	mu      sync.Mutex // of progress and copied
+	step    Progress
+	rows    map[string]*TableRows
+	rowsOf  counted
+	doubted bool // changes that aren't exact were gone past: nobody knows how many rows there must be
+	start   time.Time
 }
 
 const defaultJobs = 4
@@ -76,7 +77,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, rows: map[string]*TableRows{}, live: map[string]int64{}, start: o.Now()}
+	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
 	r.history, _ = o.Archive.view.History(o.Plan.History)
 	r.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot)
 	if err != nil {

@@ -222,28 +222,3 @@ func (r *run) forEach(ctx context.Context, names []string, do func(context.Conte
 	}
 	return group.Wait()
 }
-
-// checkPhase counts every table's rows and compares with what was copied and replayed.
-func (r *run) checkPhase(ctx context.Context) error {
-	if r.o.SchemaOnly {
-		return nil
-	}
-	var names []string
-	tables := map[string]*basesnapshot.Table{}
-	for _, t := range r.chosen.tables {
-		name := r.quoted(t.Namespace, t.Name)
-		names, tables[name] = append(names, name), t
-	}
-	return r.phase(ctx, PhaseCheck, "steps", int64(len(names)), func(ctx context.Context) error {
-		return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
-			n, err := queryValue(ctx, conn, "select count(*) from only "+name)
-			if err != nil {
-				return err
-			}
-			if want := itoa(r.live[tables[name].String()]); n != want {
-				return fault.New(fault.Failed, verifyHint, "%s holds %s rows in the end, and copied and replayed rows come to %s", tables[name], n, want)
-			}
-			return nil
-		})
-	})
-}

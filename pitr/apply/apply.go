@@ -29,15 +29,22 @@ type Options struct {
 	InsertOnly func(*segment.Relation) bool
 
 	Atomic *Atomic // nil: in parallel, with nothing whole before Finish
+
+	Schema *Schema // nil: schema changes in the stream are passed over
+	// Inexact says that rows of a relation may be missing or there already, so that operations which don't fit
+	// are passed over. nil: none.
+	Inexact func(*segment.Relation) bool
 }
 
 // Counts are the operations applied to one table.
 type Counts struct {
 	Inserted, Updated, Deleted, Truncated int64
-	// Live is how much the number of rows changed since the start or, with Reset, how many rows there
-	// are since the last TRUNCATE.
-	Live  int64
-	Reset bool
+}
+
+// Live is what became of the number of rows of a table.
+type Live struct {
+	Rows  int64 // how many more or, with Reset, how many there are
+	Reset bool  // it was emptied on the way
 }
 
 // Applier applies records in the order they come. It is not safe for concurrent use.
@@ -55,6 +62,15 @@ type Applier struct {
 	tables map[string]*table
 	order  []*table // of tables, by first sight
 	types  map[uint32]segment.TypeDef
+	live   map[uint32]*Live // by the table's OID on the target
+
+	generation int                       // of what is known of the target's tables: schema changes end it
+	announced  map[segment.LSN][]*change // of transactions to come
+	changes    []*change                 // of the open transaction
+	nth        int                       // of changes, the next to come
+	holds      holds
+	doubted    map[string]bool // tables that inexact changes were about
+	doubtAll   bool
 
 	begin   segment.Begin
 	inTx    bool  // between begin and its commit
@@ -71,6 +87,8 @@ type mapping struct {
 	relation segment.Relation
 	seen     *segment.Relation // the definition last compared, to compare the pointer first
 	table    *table            // nil: not wanted
+
+	generation int
 }
 
 // Bounds on memory. A buffer is handed over when it is full, all of them when together they hold
@@ -86,7 +104,8 @@ const (
 // New opens the connections. The context bounds the Applier's whole life: when it ends, the workers do.
 // The caller ends it with Finish or Abort.
 func New(ctx context.Context, o Options) (*Applier, error) {
-	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[string]*table{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight)}
+	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[string]*table{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
+		live: map[uint32]*Live{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}}
 	if a.opts.Workers < 1 {
 		a.opts.Workers = 1
 	}
@@ -110,6 +129,10 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 		a.workers = append(a.workers, w)
 		a.group.Go(func() error { return w.run(ctx) })
 	}
+	if err := a.hold(); err != nil {
+		a.Abort()
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -119,11 +142,16 @@ func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 	switch r.Op {
 	case segment.OpBegin:
 		a.begin, a.inTx = r.Begin, true
+		return a.beginChanges()
 	case segment.OpCommit:
 		a.done++
 		a.inTx = false
 		a.note(r.Commit)
-		return a.commit(false)
+		changed := len(a.changes) > 0
+		a.changes, a.nth = nil, 0
+		return a.commit(changed && a.opts.Atomic != nil)
+	case segment.OpMessage:
+		return a.message(ctx, r)
 	case segment.OpType:
 		a.types[r.TypeDef.ID] = r.TypeDef
 	case segment.OpInsert, segment.OpUpdate, segment.OpDelete:
@@ -142,6 +170,11 @@ func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 func (a *Applier) row(t *table, r *segment.Record) error {
 	if err := t.check(r, a.begin); err != nil {
 		return err
+	}
+	if r.Op == segment.OpUpdate && t.always {
+		if err := a.unlock(t, r.Relation.ID); err != nil {
+			return err
+		}
 	}
 	t.count(r.Op)
 	if wide(r.Old) || wide(r.New) {
@@ -271,6 +304,16 @@ func (a *Applier) failure() error {
 		return err
 	}
 	return a.cause()
+}
+
+// Live gives what became of the number of rows of each table that rows were applied to, by its OID on the
+// target. It is called after Finish.
+func (a *Applier) Live() map[uint32]Live {
+	out := make(map[uint32]Live, len(a.live))
+	for oid, l := range a.live {
+		out[oid] = *l
+	}
+	return out
 }
 
 // Transactions is the number of whole transactions taken so far.

@@ -43,13 +43,21 @@ func (t *table) prepareInsert() {
 	}
 	t.insert = t.newStatement(segment.OpInsert, t.plain, nil)
 	if len(t.plain) == 0 {
-		t.insert.sql = "INSERT INTO " + t.sql + " DEFAULT VALUES"
+		t.insert.sql = "INSERT INTO " + t.sql + " DEFAULT VALUES" + t.conflict()
 		t.copySQL = "COPY " + t.sql + " FROM STDIN"
 		return
 	}
 	list := " (" + strings.Join(names, ", ") + ")"
-	t.insert.sql = "INSERT INTO " + t.sql + list + " OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(values, ", ") + ")"
+	t.insert.sql = "INSERT INTO " + t.sql + list + " OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(values, ", ") + ")" + t.conflict()
 	t.copySQL = "COPY " + t.sql + list + " FROM STDIN"
+}
+
+// conflict lets an insert pass whose row may be there already.
+func (t *table) conflict() string {
+	if t.lenient {
+		return " ON CONFLICT DO NOTHING"
+	}
+	return ""
 }
 
 func param(n int) string { return "$" + strconv.Itoa(n+1) }

@@ -26,6 +26,7 @@ type column struct {
 type table struct {
 	name       string // namespace.name, unquoted, for messages
 	sql        string // quoted
+	oid        uint32 // on the target
 	kind       byte   // pg_class.relkind
 	cols       []column
 	plain      []int // columns that hold data of their own, in order
@@ -33,6 +34,9 @@ type table struct {
 	narrow     []int // columns that an index finds old row images by
 	worker     int
 	insertOnly bool
+	always     bool // an identity column is GENERATED ALWAYS: no update can assign it
+	lenient    bool // rows may be missing, or there already
+	live       *Live
 	insert     *statement
 	copySQL    string
 	shapes     map[string]*statement
@@ -45,18 +49,21 @@ func (t *table) count(op segment.Op) {
 	switch op {
 	case segment.OpInsert:
 		t.counts.Inserted++
-		t.counts.Live++
+		t.live.Rows++
 	case segment.OpUpdate:
 		t.counts.Updated++
 	case segment.OpDelete:
 		t.counts.Deleted++
-		t.counts.Live--
+		t.live.Rows--
 	}
 }
 
 // table finds the target's table for a relation of the stream; nil if it isn't wanted.
 func (a *Applier) table(ctx context.Context, r *segment.Relation) (*table, error) {
 	m := a.byID[r.ID]
+	if m != nil && m.generation != a.generation {
+		m = nil
+	}
 	if m != nil && m.seen == r {
 		return m.table, nil
 	}
@@ -64,9 +71,15 @@ func (a *Applier) table(ctx context.Context, r *segment.Relation) (*table, error
 		m.seen = r
 		return m.table, nil
 	}
-	m = &mapping{relation: *r, seen: r}
+	wanted := a.opts.Want == nil || a.opts.Want(r)
+	if wanted {
+		if err := a.early(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	m = &mapping{relation: *r, seen: r, generation: a.generation}
 	m.relation.Columns = slices.Clone(r.Columns)
-	if a.opts.Want == nil || a.opts.Want(r) {
+	if wanted {
 		t, err := a.define(ctx, r)
 		if err != nil {
 			return nil, err
@@ -92,8 +105,20 @@ func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, erro
 		}
 	}
 	t, err := a.lookUp(ctx, r)
+	if err != nil && a.doubts(r) {
+		a.tell(err.Error() + ": its rows from here on are left out")
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
+	}
+	if a.live[t.oid] == nil {
+		a.live[t.oid] = new(Live)
+	}
+	t.live = a.live[t.oid]
+	if old != nil && old.same(t) {
+		old.oid, old.always, old.live = t.oid, t.always, t.live
+		return old, nil
 	}
 	t.worker = len(a.order) % len(a.workers)
 	t.insertOnly = a.opts.InsertOnly != nil && a.opts.InsertOnly(r)
@@ -107,6 +132,11 @@ func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, erro
 	return t, nil
 }
 
+// same reports whether statements for one definition do for another.
+func (t *table) same(o *table) bool {
+	return t.sql == o.sql && t.kind == o.kind && t.lenient == o.lenient && slices.Equal(t.cols, o.cols) && slices.Equal(t.keys, o.keys) && slices.Equal(t.narrow, o.narrow)
+}
+
 // targetColumn is a column as the target's catalog has it.
 type targetColumn struct {
 	name, typeSchema, typeName string
@@ -114,6 +144,7 @@ type targetColumn struct {
 	oid                        uint32
 	modifier                   int32
 	generated                  bool
+	always                     bool // GENERATED ALWAYS AS IDENTITY
 }
 
 // lookUp reads the target's table and checks that it is what the stream describes: the same columns, of
@@ -123,7 +154,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &table{name: r.String(), sql: quoteTable(a.tableSchema(r), r.Name), kind: kind, shapes: map[string]*statement{}}
+	t := &table{name: r.String(), sql: quoteTable(a.tableSchema(r), r.Name), oid: oid, kind: kind, lenient: a.doubts(r), shapes: map[string]*statement{}}
 	for _, c := range r.Columns {
 		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
 		if i < 0 {
@@ -134,6 +165,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 			return nil, a.mismatch(r, "column %q is %s", c.Name, what)
 		}
 		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, key: c.Key(), derived: tc.generated})
+		t.always = t.always || tc.always
 		columns = slices.Delete(columns, i, i+1)
 	}
 	for _, tc := range columns {
@@ -191,7 +223,7 @@ func isArrayName(name, element string) bool {
 }
 
 func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) error {
-	e := fault.New(fault.Failed, "the table was changed after the base snapshot, and such changes are not archived: restore to a moment before it, or from a snapshot taken after it", format, args...)
+	e := fault.New(fault.Failed, "the table was changed after the base snapshot, and that change is not archived: restore to a moment before it, or from a snapshot taken after it", format, args...)
 	e.Msg = "table " + r.String() + " does not fit the transactions from LSN " + a.begin.CommitLSN.String() + " on: " + e.Msg
 	return e
 }
@@ -340,17 +372,9 @@ func sameSet(a, b []int) bool {
 // query runs a catalog query with text parameters and results, on the connection kept for that, or in
 // atomic mode inside the open batch.
 func (a *Applier) query(ctx context.Context, sql string, params ...string) (rows [][][]byte, err error) {
-	values := make([][]byte, len(params))
-	for i, p := range params {
-		values[i] = []byte(p)
-	}
-	read := func(ctx context.Context, conn *pgconn.PgConn) error {
-		res := conn.ExecParams(ctx, sql, values, nil, nil, nil).Read()
-		if res.Err != nil {
-			return fault.Wrap(res.Err, codeOf(res.Err), "", "read the target's catalog")
-		}
-		rows = res.Rows
-		return nil
+	read := func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		rows, err = queryOn(ctx, conn, sql, params...)
+		return fault.Wrap(err, codeOf(err), "", "read the target's catalog")
 	}
 	if a.meta != nil {
 		err = read(ctx, a.meta)

@@ -100,7 +100,7 @@ func (w *worker) wideChange(ctx context.Context, t *table, r *segment.Record) er
 	if err != nil {
 		return err
 	}
-	if n := res[len(res)-1].CommandTag.RowsAffected(); n != 1 {
+	if n := res[len(res)-1].CommandTag.RowsAffected(); n != 1 && !(t.lenient && n == 0) {
 		return &rowCountError{n}
 	}
 	return w.exec(ctx, "TRUNCATE "+name)
@@ -190,7 +190,7 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	}
 	for _, t := range tables {
 		t.counts.Truncated++
-		t.counts.Live, t.counts.Reset = 0, true
+		*t.live = Live{Reset: true}
 	}
 	return a.sendWait(a.workers[tables[0].worker], command{do: do, commit: a.opts.Atomic == nil})
 }

@@ -98,12 +98,21 @@ func (w *worker) execute(ctx context.Context, c command) error {
 		if err := w.exec(ctx, "COMMIT"); err != nil {
 			return fault.Wrap(err, fault.Failed, "", "commit replayed transactions")
 		}
+		if len(w.prepared) > maxPrepared {
+			clear(w.prepared)
+			if err := w.exec(ctx, "DEALLOCATE ALL"); err != nil {
+				return fault.Wrap(err, codeOf(err), "", "let prepared statements go")
+			}
+		}
 	}
 	if c.done != nil {
 		close(c.done)
 	}
 	return nil
 }
+
+// maxPrepared bounds the statements a session keeps; schema changes leave old ones behind.
+const maxPrepared = 1000
 
 func (w *worker) begin(ctx context.Context) error {
 	if w.open {
@@ -128,7 +137,7 @@ func (w *worker) apply(ctx context.Context, b *buffer) error {
 		for i+n < len(b.ops) && b.ops[i+n].stmt == b.table.insert {
 			n++
 		}
-		if n >= copyRun {
+		if n >= copyRun && !b.table.lenient {
 			if err := w.copyRows(ctx, b, b.ops[i:i+n]); err != nil {
 				return err
 			}
@@ -149,7 +158,7 @@ func (w *worker) apply(ctx context.Context, b *buffer) error {
 
 // copyNext reports whether a run of inserts that is worth a COPY begins at i.
 func copyNext(b *buffer, i int) bool {
-	if i+copyRun > len(b.ops) {
+	if i+copyRun > len(b.ops) || b.table.lenient {
 		return false
 	}
 	for _, o := range b.ops[i : i+copyRun] {
@@ -271,7 +280,7 @@ func (q *pending) read(keep int) error {
 		if err != nil {
 			return q.buffer.failed(next.op, err)
 		}
-		if n := tag.RowsAffected(); n != 1 {
+		if n := tag.RowsAffected(); n != 1 && !(q.buffer.table.lenient && n == 0) {
 			return q.buffer.failed(next.op, &rowCountError{n})
 		}
 	}

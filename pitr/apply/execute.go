@@ -1,0 +1,325 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/ddl"
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// execution makes one schema change on a worker's connection, inside its transaction. It is undone as a
+// whole if it fails.
+type execution struct {
+	schema  *Schema
+	message *ddl.Message
+	holds   *holds
+	choice  Choice
+	source  segment.Begin
+	atomic  bool // the transaction goes on after it
+
+	failed  error    // the server refused it, or what it made is not what the source made; it was undone
+	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
+}
+
+// run makes the change. An error is one of the connection; a refusal is left in failed.
+func (e *execution) run(ctx context.Context, w *worker) error {
+	if err := w.exec(ctx, "SAVEPOINT tidemark_change"); err != nil {
+		return fault.Wrap(err, codeOf(err), "", "%s", describeChange(e.message, e.source))
+	}
+	err := e.make(ctx, w.conn)
+	if err == nil {
+		return w.exec(ctx, "RELEASE SAVEPOINT tidemark_change")
+	}
+	if codeOf(err) == fault.Unreachable || ctx.Err() != nil {
+		return err
+	}
+	e.failed, e.emptied = err, nil
+	return errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change; RELEASE SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn))
+}
+
+func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
+	if err := e.holds.lift(ctx, conn, e.message); err != nil {
+		return err
+	}
+	sql, err := e.statement(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if sql != "" {
+		if err := e.attempts(ctx, conn, sql); err != nil {
+			return err
+		}
+	}
+	if err := e.clearExtension(ctx, conn); err != nil {
+		return err
+	}
+	if err := e.compare(ctx, conn); err != nil {
+		return err
+	}
+	return e.holds.take(ctx, conn, e.schema.Within)
+}
+
+// statement returns what is executed for the change; "" if nothing needs to be.
+func (e *execution) statement(ctx context.Context, conn *pgconn.PgConn) (string, error) {
+	m := e.message
+	if m.Tag != "REFRESH MATERIALIZED VIEW" || e.schema.Refresh || len(m.Objects) != 1 {
+		return m.SQL, nil
+	}
+	// Its rows are made in the end; here it only matters whether it has any.
+	name := m.Objects[0].Identity
+	if withNoData.MatchString(m.SQL) {
+		return "REFRESH MATERIALIZED VIEW " + name + " WITH NO DATA", nil
+	}
+	rows, err := queryOn(ctx, conn, "select relispopulated::int::text from pg_catalog.pg_class where oid = $1::regclass", name)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) == 1 && string(rows[0][0]) == "1" {
+		return "", nil
+	}
+	return "REFRESH MATERIALIZED VIEW " + name, nil
+}
+
+var withNoData = regexp.MustCompile(`(?is)\bwith\s+no\s+data\s*;?\s*$`)
+
+// maxAttempts bounds how often a statement is tried with one more thing put right: a role that is missing,
+// a tablespace that isn't there.
+const maxAttempts = 20
+
+// attempts executes the statement as the role that executed it at the source and, where that may not be,
+// as the connecting role, giving away what it made.
+func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql string) error {
+	role := e.message.User
+	if e.schema.NoOwner {
+		role = ""
+	}
+	for range maxAttempts {
+		err := e.attempt(ctx, conn, sql, role)
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		if err == nil || !ok {
+			return err
+		}
+		switch {
+		case pgErr.Code == "42501" && role != "":
+			role = "" // the role has lesser rights here
+		case missingRole(pgErr) != "" && !(e.schema.NoOwner && e.schema.NoPrivileges):
+			name := missingRole(pgErr)
+			if _, makeErr := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); makeErr != nil {
+				return errors.Join(err, makeErr)
+			}
+			e.tell("role " + quote(name) + " was missing and was made without login, password and rights over the server")
+		case pgErr.Code == "42704" && pgErr.Routine == "get_tablespace_oid":
+			without := tablespace.ReplaceAllString(sql, "")
+			if without == sql {
+				return err
+			}
+			if sql = without; setTablespace.MatchString(e.message.SQL) {
+				return nil // tablespaces are not restored
+			}
+		default:
+			return err
+		}
+	}
+	return errors.New("gave up after " + itoa(maxAttempts) + " attempts")
+}
+
+var (
+	tablespace    = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+("(?:[^"]|"")+"|[^\s;,()"]+)`)
+	setTablespace = regexp.MustCompile(`(?i)\bSET\s+TABLESPACE\b`)
+	quotedName    = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
+)
+
+// missingRole returns the name of a role that the server says it lacks, whatever language it speaks.
+func missingRole(e *pgconn.PgError) string {
+	if e.Code != "42704" && e.Code != "22023" || e.Routine != "get_role_oid" && e.Routine != "get_rolespec_oid" && e.Routine != "call_string_check_hook" && e.Routine != "check_role" {
+		return ""
+	}
+	if m := quotedName.FindStringSubmatch(e.Message); m != nil && e.Code == "42704" {
+		return m[1]
+	}
+	return ""
+}
+
+// attempt executes the statement in a savepoint, with the settings it had at the source.
+func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role string) error {
+	back, err := e.settings(ctx, conn)
+	if err != nil {
+		return err
+	}
+	run := func(sql string) error {
+		_, err := conn.Exec(ctx, sql).ReadAll()
+		return err
+	}
+	if err := run("SAVEPOINT tidemark_attempt"); err != nil {
+		return err
+	}
+	err = e.under(ctx, conn, role)
+	if err == nil {
+		err = run(sql)
+	}
+	if err == nil && role == "" && !e.schema.NoOwner {
+		err = errors.Join(run("SET LOCAL search_path = ''"), e.giveAway(ctx, conn))
+	}
+	if err != nil {
+		if undo := run("ROLLBACK TO SAVEPOINT tidemark_attempt; RELEASE SAVEPOINT tidemark_attempt"); undo != nil {
+			return undo
+		}
+		return err
+	}
+	if _, err := queryOn(ctx, conn, "select set_config('role', 'none', true), count(set_config(key, value, true)) from json_each_text($1::json)", back); err != nil {
+		return err
+	}
+	return run("RELEASE SAVEPOINT tidemark_attempt")
+}
+
+// Settings that stay as replay has them: function bodies may name what comes later, and tablespaces are
+// not restored.
+var keptSettings = map[string]bool{"check_function_bodies": true, "default_tablespace": true, "temp_tablespaces": true, "session_replication_role": true, "role": true}
+
+// settings returns, as JSON, the session's own values of the settings that the message carries.
+func (e *execution) settings(ctx context.Context, conn *pgconn.PgConn) (string, error) {
+	carried, err := json.Marshal(e.carried())
+	if err != nil {
+		return "", err
+	}
+	rows, err := queryOn(ctx, conn, `
+select coalesce(json_object_agg(key, current_setting(key)), '{}')::text
+from (select key from json_each_text($1::json) union select 'search_path') c
+where exists (select from pg_catalog.pg_settings where name = key) or key = 'search_path'`, string(carried))
+	if err != nil {
+		return "", err
+	}
+	return string(rows[0][0]), nil
+}
+
+func (e *execution) carried() map[string]string {
+	out := map[string]string{}
+	for k, v := range e.message.Settings {
+		if !keptSettings[strings.ToLower(k)] {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// under takes on the role and the settings of the source's session. Settings that this server doesn't
+// know are passed over.
+func (e *execution) under(ctx context.Context, conn *pgconn.PgConn, role string) error {
+	carried, err := json.Marshal(e.carried())
+	if err != nil {
+		return err
+	}
+	_, err = queryOn(ctx, conn, `
+select set_config(key, value, true) from json_each_text($1::json)
+where exists (select from pg_catalog.pg_settings where name = key)`, string(carried))
+	if err != nil || role == "" {
+		return err
+	}
+	// Not set_config, whose refusal doesn't say that the role is missing.
+	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_roles where rolname = $1", role)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return &pgconn.PgError{Code: "42704", Routine: "get_role_oid", Message: fmt.Sprintf("role %q does not exist", role)}
+	}
+	_, err = conn.Exec(ctx, "SET LOCAL ROLE "+quote(role)).ReadAll()
+	return err
+}
+
+// ownable are the kinds of objects that have an owner, with their name in ALTER … OWNER TO.
+var ownable = map[string]string{
+	"table": "TABLE", "view": "VIEW", "materialized view": "MATERIALIZED VIEW", "foreign table": "FOREIGN TABLE", "sequence": "SEQUENCE",
+	"type": "TYPE", "composite type": "TYPE", "domain": "DOMAIN", "function": "FUNCTION", "procedure": "PROCEDURE", "aggregate": "AGGREGATE",
+	"operator": "OPERATOR", "operator class": "OPERATOR CLASS", "operator family": "OPERATOR FAMILY", "schema": "SCHEMA", "collation": "COLLATION",
+	"conversion": "CONVERSION", "text search dictionary": "TEXT SEARCH DICTIONARY", "text search configuration": "TEXT SEARCH CONFIGURATION",
+	"statistics object": "STATISTICS", "language": "LANGUAGE", "foreign-data wrapper": "FOREIGN DATA WRAPPER", "server": "SERVER", "publication": "PUBLICATION",
+}
+
+// giveAway gives what the statement made, as the connecting role, to the role that made it at the source.
+func (e *execution) giveAway(ctx context.Context, conn *pgconn.PgConn) error {
+	m := e.message
+	if !strings.HasPrefix(m.Tag, "CREATE") && !strings.HasPrefix(m.Tag, "SELECT") && !strings.HasPrefix(m.Tag, "IMPORT") || m.User == "" || strings.HasPrefix(m.Tag, "CREATE OR REPLACE") {
+		return nil
+	}
+	for _, o := range m.Objects {
+		kind, ok := ownable[o.Type]
+		if !ok || o.Extension {
+			continue
+		}
+		if o.Type == "sequence" && len(m.Objects) > 1 {
+			continue // belongs to a column, and follows its table
+		}
+		if _, err := conn.Exec(ctx, "ALTER "+kind+" "+o.Identity+" OWNER TO "+quote(m.User)).ReadAll(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearExtension empties tables that an extension's script made: what it put in comes with the stream.
+func (e *execution) clearExtension(ctx context.Context, conn *pgconn.PgConn) error {
+	if e.message.Tag != "CREATE EXTENSION" {
+		return nil
+	}
+	for _, o := range e.message.Objects {
+		if o.Type != "table" || !o.Extension {
+			continue
+		}
+		rows, err := queryOn(ctx, conn, "select oid::text from pg_catalog.pg_class where oid = to_regclass($1) and relkind in ('r', 'p') and relpersistence = 'p'", o.Identity)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		if _, err := conn.Exec(ctx, "TRUNCATE "+o.Identity).ReadAll(); err != nil {
+			return err
+		}
+		e.emptied = append(e.emptied, uint32(atoi(rows[0][0])))
+	}
+	return nil
+}
+
+func (e *execution) tell(note string) {
+	if e.schema.Note != nil {
+		e.schema.Note(note)
+	}
+}
+
+// isOwnership reports whether a change only says whom something belongs to.
+func isOwnership(m *ddl.Message) bool {
+	return m.Tag == "REASSIGN OWNED" || strings.HasPrefix(m.Tag, "ALTER") && ownership.MatchString(m.SQL)
+}
+
+var ownership = regexp.MustCompile(`(?is)^\s*ALTER\s[^']*\sOWNER\s+TO\s+("(?:[^"]|"")+"|[^\s;,]+)\s*;?\s*$`)
+
+// aboutOf names what a change was about.
+func aboutOf(m *ddl.Message) string {
+	for _, list := range [][]ddl.Object{m.Objects, m.Dropped} {
+		for _, o := range list {
+			if !o.Extension || len(list) == 1 {
+				return o.Type + " " + o.Identity
+			}
+		}
+	}
+	return strings.Join(m.Tables, ", ")
+}
+
+// queryOn runs a query with text parameters and results.
+func queryOn(ctx context.Context, conn *pgconn.PgConn, sql string, params ...string) ([][][]byte, error) {
+	values := make([][]byte, len(params))
+	for i, p := range params {
+		values[i] = []byte(p)
+	}
+	res := conn.ExecParams(ctx, sql, values, nil, nil, nil).Read()
+	return res.Rows, res.Err
+}

@@ -1,0 +1,243 @@
+package apply
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/ddl"
+	"tidemark/internal/fault"
+)
+
+// What of a schema stands in the way of replay is held back for as long as it goes on: triggers, rules and
+// event triggers that fire for replicas too, and identity columns that are GENERATED ALWAYS, which no
+// UPDATE may assign. A table on the target remembers what was, by OID, so that names may change and a
+// later process can put it back. Each is put back before a schema change that could be about it, and then
+// held again.
+const holdSchema = "tidemark_replay"
+
+// Kinds of what is held.
+const (
+	holdTrigger  = "t"
+	holdRule     = "r"
+	holdEvent    = "e"
+	holdIdentity = "i"
+)
+
+// hold is one thing held back.
+type hold struct {
+	kind     string
+	relation string // OID on the target; "0" for event triggers
+	object   string // OID of the trigger, rule or event trigger; number of the column
+	state    string // A, R, or for identity columns a
+	source   string // OID of the relation at the source, where it is known
+}
+
+// holds are all that is held. They change on the worker's goroutine, inside its transaction.
+type holds struct {
+	all  []hold
+	made bool // the table is there
+}
+
+// read gets what the target's table says.
+func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
+	h.all, h.made = nil, false
+	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass('"+holdSchema+".held')")
+	if err != nil || len(rows) == 0 {
+		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
+	}
+	h.made = true
+	rows, err = queryOn(ctx, conn, "select kind, relation::text, object::text, state, source::text from "+holdSchema+".held")
+	for _, r := range rows {
+		h.all = append(h.all, hold{string(r[0]), string(r[1]), string(r[2]), string(r[3]), string(r[4])})
+	}
+	return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
+}
+
+// firing finds what fires for replicas too. Event triggers of a login fire for everyone.
+const firing = `
+select 't', g.tgrelid::text, g.oid::text, g.tgenabled::text from pg_catalog.pg_trigger g
+join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where not g.tgisinternal and g.tgenabled in ('A', 'R') and ($1 = '' or n.nspname = $1)
+union all
+select 'r', r.ev_class::text, r.oid::text, r.ev_enabled::text from pg_catalog.pg_rewrite r
+join pg_catalog.pg_class c on c.oid = r.ev_class join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where r.ev_enabled in ('A', 'R') and r.rulename <> '_RETURN' and ($1 = '' or n.nspname = $1)
+union all
+select 'e', '0', e.oid::text, e.evtenabled::text from pg_catalog.pg_event_trigger e
+join pg_catalog.pg_proc p on p.oid = e.evtfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where (e.evtenabled in ('A', 'R') or e.evtevent = 'login' and e.evtenabled <> 'D') and $1 = '' and n.nspname <> 'tidemark'`
+
+// take holds back what fires now, in one schema or ("") all.
+func (h *holds) take(ctx context.Context, conn *pgconn.PgConn, within string) error {
+	rows, err := queryOn(ctx, conn, firing, within)
+	if err != nil {
+		return fault.Wrap(err, codeOf(err), "", "look for triggers that fire for replicas")
+	}
+	for _, r := range rows {
+		if err := h.add(ctx, conn, hold{kind: string(r[0]), relation: string(r[1]), object: string(r[2]), state: string(r[3]), source: "0"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add holds one thing back and remembers it.
+func (h *holds) add(ctx context.Context, conn *pgconn.PgConn, x hold) error {
+	if !h.made {
+		sql := "CREATE SCHEMA " + holdSchema + "; CREATE TABLE " + holdSchema + `.held (kind text, relation oid, object oid, state text, source oid)`
+		if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
+			return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
+		}
+		h.made = true
+	}
+	if err := set(ctx, conn, x, false); err != nil {
+		return err
+	}
+	h.all = append(h.all, x)
+	_, err := queryOn(ctx, conn, "insert into "+holdSchema+".held values ($1, $2::oid, $3::oid, $4, $5::oid)", x.kind, x.relation, x.object, x.state, x.source)
+	return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
+}
+
+// lift puts back what a schema change could be about.
+func (h *holds) lift(ctx context.Context, conn *pgconn.PgConn, m *ddl.Message) error {
+	var kept []hold
+	for _, x := range h.all {
+		if !concerns(x, m) {
+			kept = append(kept, x)
+			continue
+		}
+		if err := set(ctx, conn, x, true); err != nil {
+			return err
+		}
+		if _, err := queryOn(ctx, conn, "delete from "+holdSchema+".held where kind = $1 and relation = $2::oid and object = $3::oid", x.kind, x.relation, x.object); err != nil {
+			return err
+		}
+	}
+	h.all = kept
+	return nil
+}
+
+func concerns(x hold, m *ddl.Message) bool {
+	switch x.kind {
+	case holdTrigger, holdRule:
+		return strings.Contains(m.Tag, "TABLE") || strings.Contains(m.Tag, "TRIGGER") || strings.Contains(m.Tag, "RULE") || strings.Contains(m.Tag, "VIEW")
+	case holdIdentity:
+		return x.source == "0" || slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return itoa(int64(o.OID)) == x.source })
+	}
+	return false
+}
+
+// set finds the statement for a thing that is held, or is to be put back, by its OID, and runs it. What is
+// gone is passed over.
+func set(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) error {
+	word := "DISABLE"
+	if back {
+		word = map[string]string{"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "O": "ENABLE"}[x.state]
+	}
+	var query string
+	switch x.kind {
+	case holdTrigger, holdRule:
+		thing, catalog, name, relation := "TRIGGER", "pg_trigger", "tgname", "tgrelid"
+		if x.kind == holdRule {
+			thing, catalog, name, relation = "RULE", "pg_rewrite", "rulename", "ev_class"
+		}
+		query = `select format('ALTER TABLE ONLY %I.%I ` + word + " " + thing + ` %I', n.nspname, c.relname, g.` + name + `)
+			from pg_catalog.` + catalog + ` g join pg_catalog.pg_class c on c.oid = g.` + relation + ` join pg_catalog.pg_namespace n on n.oid = c.relnamespace where g.oid = $1::oid`
+	case holdEvent:
+		query = `select format('ALTER EVENT TRIGGER %I ` + word + `', evtname) from pg_catalog.pg_event_trigger where oid = $1::oid`
+	case holdIdentity:
+		return setIdentity(ctx, conn, x, back)
+	}
+	rows, err := queryOn(ctx, conn, query, x.object)
+	if err == nil && len(rows) == 1 {
+		_, err = conn.Exec(ctx, string(rows[0][0])).ReadAll()
+	}
+	return fault.Wrap(err, codeOf(err), "", "hold back or put back a trigger or rule")
+}
+
+func setIdentity(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) error {
+	word, was := "BY DEFAULT", "a"
+	if back {
+		word, was = "ALWAYS", "d"
+	}
+	rows, err := queryOn(ctx, conn, `select format('ALTER TABLE %I.%I ALTER COLUMN %I SET GENERATED `+word+`', n.nspname, c.relname, a.attname)
+		from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+		where c.oid = $1::oid and a.attnum = $2::int2 and not a.attisdropped and a.attidentity::text = $3`, x.relation, x.object, was)
+	if err == nil && len(rows) == 1 {
+		_, err = conn.Exec(ctx, string(rows[0][0])).ReadAll()
+	}
+	return fault.Wrap(err, codeOf(err), "", "let replay assign an identity column, or end that")
+}
+
+// hold holds back what fires for replicas, in a transaction of its own.
+func (a *Applier) hold() error {
+	if a.opts.Schema == nil {
+		return nil
+	}
+	do := func(ctx context.Context, w *worker) error {
+		if err := a.holds.read(ctx, w.conn); err != nil {
+			return err
+		}
+		return a.holds.take(ctx, w.conn, a.opts.Schema.Within)
+	}
+	return a.sendWait(a.workers[0], command{do: do, commit: true})
+}
+
+// unlock lets updates assign the identity columns of a table, and of the partition tree it is in, that are
+// GENERATED ALWAYS. It locks them all: in parallel nobody else may be at work.
+func (a *Applier) unlock(t *table, source uint32) error {
+	if err := a.barrier(); err != nil {
+		return err
+	}
+	do := func(ctx context.Context, w *worker) error {
+		rows, err := queryOn(ctx, w.conn, `
+select a.attrelid::text, a.attnum::text from pg_catalog.pg_attribute a
+where a.attrelid = coalesce(pg_catalog.pg_partition_root($1::oid::regclass), $1::oid::regclass) and a.attidentity = 'a' and not a.attisdropped`, itoa(int64(t.oid)))
+		if err != nil {
+			return fault.Wrap(err, codeOf(err), "", "look for identity columns of %s", t.name)
+		}
+		for _, r := range rows {
+			x := hold{kind: holdIdentity, relation: string(r[0]), object: string(r[1]), state: "a", source: itoa(int64(source))}
+			if x.relation != itoa(int64(t.oid)) {
+				x.source = "0" // the root, whose number at the source isn't known here
+			}
+			if err := a.holds.add(ctx, w.conn, x); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t.always = false
+	return a.sendWait(a.workers[0], command{do: do, commit: a.opts.Atomic == nil})
+}
+
+// Release puts back what replay held back in a database, and forgets it, in one transaction. The session
+// must not let event triggers fire. Without anything held it does nothing.
+func Release(ctx context.Context, conn *pgconn.PgConn) error {
+	if _, err := conn.Exec(ctx, "BEGIN").ReadAll(); err != nil {
+		return fault.Wrap(err, codeOf(err), "", "begin a transaction")
+	}
+	if err := release(ctx, conn); err != nil {
+		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll() // the error says why
+		return err
+	}
+	_, err := conn.Exec(ctx, "COMMIT").ReadAll()
+	return fault.Wrap(err, codeOf(err), "", "put back what was held back")
+}
+
+func release(ctx context.Context, conn *pgconn.PgConn) error {
+	var h holds
+	if err := h.read(ctx, conn); err != nil || !h.made {
+		return err
+	}
+	for _, x := range h.all {
+		if err := set(ctx, conn, x, true); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Exec(ctx, "DROP SCHEMA "+holdSchema+" CASCADE").ReadAll()
+	return fault.Wrap(err, codeOf(err), "", "forget what was held back")
+}
