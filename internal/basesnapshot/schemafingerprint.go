@@ -18,6 +18,21 @@ const lastingTables = `(SELECT r.oid, md5(concat_ws('/', r.relname, r.relnamespa
 	r.relacl, r.reloptions, r.relpartbound)) AS xmin FROM pg_catalog.pg_class r
 	WHERE r.relpersistence <> 't' AND r.oid >= 16384 AND r.relnamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('tidemark', 'pg_toast'))) c`
 
+// ownedBy names the columns that tell whose a row is: a relation's or a schema's.
+var ownedBy = map[string]string{
+	"pg_attribute": "attrelid", "pg_attrdef": "adrelid", "pg_index": "indrelid", "pg_sequence": "seqrelid",
+	"pg_constraint": "connamespace", "pg_type": "typnamespace", "pg_proc": "pronamespace", "pg_namespace": "oid",
+}
+
+// notOurs keeps what is neither of TOAST tables, whose indexes are made anew with them, nor Tidemark's own.
+func notOurs(column string) string {
+	own := "SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('tidemark', 'pg_toast')"
+	if strings.HasSuffix(column, "relid") {
+		own = "SELECT r.oid FROM pg_catalog.pg_class r WHERE r.relnamespace IN (" + own + ")"
+	}
+	return "c." + column + " NOT IN (" + own + ")"
+}
+
 // SchemaFingerprint sums up the schema as it is now, for comparing with later: it differs after every
 // statement that changes what a base snapshot's schema holds, the capture of schema changes itself and
 // temporary objects left out, and is the same after TRUNCATE, ANALYZE and what else leaves the schema alone. It
@@ -36,20 +51,11 @@ func SchemaFingerprint(ctx context.Context, conn *pgx.Conn, version int) (string
 		switch k.catalog {
 		case "pg_class":
 			from = "FROM " + lastingTables
-		case "pg_proc":
-			from += " AND c.pronamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark')"
-		case "pg_attribute":
-			from += " AND c.attrelid NOT IN (SELECT r.oid FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname IN ('tidemark', 'pg_toast'))"
-		case "pg_index":
-			from += " AND c.indrelid NOT IN (SELECT r.oid FROM pg_catalog.pg_class r WHERE r.relkind = 't')"
-		case "pg_sequence":
-			from += " AND c.seqrelid NOT IN (SELECT r.oid FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname = 'tidemark')"
-		case "pg_namespace":
-			from += " AND c.nspname <> 'tidemark'"
-		case "pg_type":
-			from += " AND c.typnamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark')"
 		case "pg_event_trigger", "pg_publication", "pg_publication_rel", "pg_publication_namespace", "pg_init_privs":
-			continue // watched by themselves; or ours; the last changes with extensions
+			continue // watched by themselves; the last changes with extensions
+		}
+		if column, ok := ownedBy[k.catalog]; ok {
+			from += " AND " + notOurs(column)
 		}
 		parts = append(parts, fmt.Sprintf("SELECT '%s', format('%%s %%s', count(*), sum(hashtextextended(%s || ' ' || c.xmin::text, 0)::numeric)) %s", k.catalog, k.key, from))
 	}
