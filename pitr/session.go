@@ -11,6 +11,9 @@ import (
 	"tidemark/internal/fault"
 )
 
+// ErrNoDatabase is in the chain of the error for a target database that isn't there.
+var ErrNoDatabase = errors.New("the database does not exist")
+
 // connector opens sessions on the target server.
 type connector struct {
 	config   *pgconn.Config
@@ -109,7 +112,7 @@ func (c *connector) connectError(err error, database string) error {
 		case strings.HasPrefix(pgErr.Code, "28"):
 			return fault.New(fault.Usage, "passwords come from the DSN, PGPASSWORD, or ~/.pgpass", "%s refuses the login: %s", where, pgErr.Message)
 		case pgErr.Code == "3D000":
-			return fault.New(fault.Usage, "--create makes it", "%s does not exist", where)
+			return fault.Wrap(ErrNoDatabase, fault.Usage, "--create makes it", "%s", where)
 		case pgErr.Code == "42501":
 			return fault.New(fault.Usage, "GRANT CONNECT ON DATABASE", "%s can't be entered: %s", where, pgErr.Message)
 		}

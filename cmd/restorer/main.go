@@ -30,6 +30,8 @@ type grammar struct {
 	Log     logCmd     `cmd:"" help:"Transactions, newest last, each with the flags that restore to just before it."`
 	Plan    planCmd    `cmd:"" help:"What a restore would read, the last commit kept and the first left out."`
 	Restore restoreCmd `cmd:"" help:"Restore a database. The main job."`
+	Follow  followCmd  `cmd:"" help:"Restore into an empty database and go on applying what is archived: a standby."`
+	Promote promoteCmd `cmd:"" help:"End the feed of a standby and make it a database of its own."`
 	Verify  verifyCmd  `cmd:"" help:"Read the archive again and name every damaged object."`
 	Inspect inspectCmd `cmd:"" help:"Print what an object of the archive holds."`
 

@@ -14,5 +14,6 @@ func Keys() []string {
 		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
 		"history", "as-schema", "since", "op", "min-rows", "usage", "level", "rows",
+		"delay", "status", "accept-inexact", "retry-for", "copy-lag", "accept-loss",
 	}
 }

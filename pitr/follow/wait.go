@@ -1,0 +1,137 @@
+package follow
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"tidemark/catalog"
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// beat is how often the row is written while nothing is applied: a sign of life, and the follower's way to
+// learn of a promotion. It is also the longest time between two looks at the archive.
+const beat = 2 * time.Second
+
+// wait waits until the archive has more than end of the history.
+func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN) error {
+	for {
+		if err := w.f.refresh(ctx); err != nil {
+			return err
+		}
+		view := w.f.log.View()
+		if view.End(w.r.History) > end {
+			w.poll = w.f.o.Poll
+			return nil
+		}
+		if newest, _ := view.Newest(); newest.Number > w.r.History {
+			return w.lost("history %d has ended at LSN %s, and history %d began (%s)", w.r.History, end, newest.Number, newest.Begins.Reason)
+		}
+		if w.state == Promoting {
+			return errEnd
+		}
+		if err := w.checkInexact(ctx); err != nil {
+			return err
+		}
+		w.f.oldest.Store(0)
+		if err := w.rest(ctx, stop, w.poll); err != nil {
+			return err
+		}
+		w.poll = min(2*w.poll, beat)
+	}
+}
+
+// rest waits for a while and keeps the row fresh.
+func (w *feeder) rest(ctx context.Context, stop <-chan struct{}, d time.Duration) error {
+	if time.Since(w.beaten) >= beat {
+		w.applier.Advance(w.at)
+		if err := w.applier.Flush(ctx); err != nil {
+			return err
+		}
+		w.beaten = time.Now()
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-stop:
+		return errStopped
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// dueTimes says, where a delay is asked for, when each transaction of a segment may be applied. The time
+// that a transaction from another node bears is that node's: the time its segment was archived counts.
+func (w *feeder) dueTimes(ctx context.Context, e *catalog.Entry) (map[segment.LSN]time.Time, error) {
+	if w.f.o.Delay <= 0 || w.state == Promoting {
+		return nil, nil
+	}
+	x, err := w.archive.Index(ctx, *e)
+	if err != nil {
+		return nil, err
+	}
+	due := make(map[segment.LSN]time.Time, len(x.Transactions))
+	for _, t := range x.Transactions {
+		at := t.CommitTime.Time()
+		if t.Foreign {
+			at = e.At
+		}
+		due[t.CommitLSN] = at.Add(w.f.o.Delay)
+	}
+	return due, nil
+}
+
+// delay waits until a transaction is due.
+func (w *feeder) delay(ctx context.Context, stop <-chan struct{}, due time.Time) error {
+	for {
+		left := due.Sub(w.f.o.Now())
+		if left <= 0 {
+			return nil
+		}
+		if err := w.applier.Flush(ctx); err != nil {
+			return err
+		}
+		if err := w.f.refresh(ctx); err != nil {
+			return err
+		}
+		if err := w.rest(ctx, stop, min(left, beat)); err != nil {
+			return err
+		}
+	}
+}
+
+// checkInexact refuses what was found only later not to be the source's.
+func (w *feeder) checkInexact(ctx context.Context) error {
+	for _, i := range w.f.log.View().Inexact() {
+		if i.History == w.r.History && i.Seq > w.r.Accepted && i.From < w.at.EndLSN && i.Touches(w.r.SnapshotLSN, w.at.EndLSN) {
+			if err := w.inexact(ctx, i.Inexact, i.Seq); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inexact stops at a change that can't be replayed exactly, unless it is accepted.
+func (w *feeder) inexact(ctx context.Context, i catalog.Inexact, seq uint64) error {
+	if seq <= w.r.Accepted {
+		return nil
+	}
+	what := "some tables"
+	if len(i.Tables) > 0 {
+		what = fmt.Sprint(i.Tables)
+	}
+	if w.f.o.AcceptInexact {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if seq > w.accepted {
+			w.f.o.Log.Warn("going on past a change that can't be replayed exactly", "lsn", i.From, "reason", i.Reason, "tables", what)
+			w.accepted = seq
+		}
+		return nil
+	}
+	err := fault.New(fault.Uncovered, "--accept-inexact goes on all the same; to be exact, begin anew with an empty database: the archiver takes a base snapshot after each such change",
+		"what follows LSN %s can't be replayed exactly (%s; %s); the database has all commits before LSN %s", i.From, i.Reason, what, w.at.EndLSN)
+	return w.flushed(ctx, err)
+}
