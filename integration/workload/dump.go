@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"sort"
 	"strings"
 )
 
+// ownEventTrigger matches the statements that make Tidemark's event triggers.
+var ownEventTrigger = regexp.MustCompile(`EVENT TRIGGER "?(00_)?tidemark`)
+
 // DumpSchema returns the statements that pg_dump makes of a database's schema, sorted, without
 // comments and what differs from run to run: two databases with the same schema give the same text.
-// Tidemark's own schema is left out.
-func DumpSchema(pgDump, dsn string) (string, error) {
-	cmd := exec.Command(pgDump, "--dbname", dsn, "--schema-only", "--no-publications", "--exclude-schema", "tidemark")
+// Tidemark's own schema and event triggers are left out. Further arguments go to pg_dump.
+func DumpSchema(pgDump, dsn string, args ...string) (string, error) {
+	cmd := exec.Command(pgDump, append(args, "--dbname", dsn, "--schema-only", "--no-publications", "--exclude-schema", "tidemark")...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

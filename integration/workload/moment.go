@@ -25,8 +25,14 @@ var errRewritten = errors.New("a table was truncated while the moment was taken"
 // exports at its consistent point. Nothing else gives a read an LSN: a reader may see a commit and
 // not one with a lower LSN.
 func TakeMoment(ctx context.Context, dsn string) (Moment, error) {
+	return TakeMomentAnd(ctx, dsn, func(string) error { return nil })
+}
+
+// TakeMomentAnd is TakeMoment, and calls f with the name of the snapshot while other sessions can still import
+// it; with f's error the moment is none. f may be called more than once.
+func TakeMomentAnd(ctx context.Context, dsn string, f func(snapshot string) error) (Moment, error) {
 	for attempt := 0; ; attempt++ {
-		m, err := takeMoment(ctx, dsn)
+		m, err := takeMoment(ctx, dsn, f)
 		var pg *pgconn.PgError
 		again := errors.Is(err, errRewritten) || errors.As(err, &pg) && pg.Code == "55P03"
 		if !again || attempt == 20 {
@@ -35,7 +41,7 @@ func TakeMoment(ctx context.Context, dsn string) (Moment, error) {
 	}
 }
 
-func takeMoment(ctx context.Context, dsn string) (m Moment, err error) {
+func takeMoment(ctx context.Context, dsn string, f func(snapshot string) error) (m Moment, err error) {
 	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
 		return m, err
@@ -69,8 +75,10 @@ func takeMoment(ctx context.Context, dsn string) (m Moment, err error) {
 	if err := lockTables(ctx, conn); err != nil {
 		return m, err
 	}
-	m.Hashes, err = HashTables(ctx, conn)
-	return m, err
+	if m.Hashes, err = HashTables(ctx, conn); err != nil {
+		return m, err
+	}
+	return m, f(string(created[2]))
 }
 
 // lockTables keeps TRUNCATE away from here on, and fails if one came before: it is not MVCC-safe.

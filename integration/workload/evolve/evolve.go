@@ -189,7 +189,8 @@ func newSession(ctx context.Context, w *Workload, dsn string, number int) (*sess
 	if err != nil {
 		return nil, err
 	}
-	s := &session{w: w, number: number, conn: conn, rng: rand.New(rand.NewPCG(w.opts.Seed, uint64(number)))}
+	s := &session{w: w, number: number, conn: conn, rng: rand.New(rand.NewPCG(w.opts.Seed, uint64(number))),
+		decks: map[string][]int{}}
 	_, err = conn.Exec(ctx, fmt.Sprintf("SET client_min_messages = error; SET lock_timeout = '2s'; SET deadlock_timeout = '100ms'; SELECT setseed(%f)",
 		s.rng.Float64()), pgx.QueryExecModeSimpleProtocol)
 	return s, err

@@ -35,7 +35,7 @@ func TestEveryKindAndFormSucceeds(t *testing.T) {
 		w, err := evolve.Start(ctx, dsn, evolve.Options{Seed: seed, Inexact: true})
 		require.NoError(t, err)
 		defer w.Stop()
-		require.NoError(t, w.Change(ctx, 300))
+		require.NoError(t, w.Change(ctx, 250))
 		require.NoError(t, w.Stop())
 		for name, tally := range w.Tallies() {
 			sum := total[name]

@@ -20,6 +20,7 @@ type session struct {
 	path   string // schema that the search path begins with and names leave out; "" for none
 	names  int    // given so far
 	bounds int    // given so far
+	decks  map[string][]int
 }
 
 // change is a kind and the statements that were made for it.
@@ -99,8 +100,7 @@ func (s *session) draw(ctx context.Context) (change, error) {
 				break
 			}
 		}
-		kinds := groups[name].kinds
-		k := kinds[s.rng.IntN(len(kinds))]
+		k := s.next(name)
 		if k.owes == Inexact && !s.w.opts.Inexact {
 			continue
 		}
@@ -111,6 +111,17 @@ func (s *session) draw(ctx context.Context) (change, error) {
 		return change{name, k, statements}, err
 	}
 	return change{}, errNothing
+}
+
+// next takes the next kind of a group from a shuffled deck, so that each has its turn.
+func (s *session) next(group string) kind {
+	kinds := groups[group].kinds
+	if len(s.decks[group]) == 0 {
+		s.decks[group] = s.rng.Perm(len(kinds))
+	}
+	k := kinds[s.decks[group][0]]
+	s.decks[group] = s.decks[group][1:]
+	return k
 }
 
 // inTransaction runs changes and rows between BEGIN and an end, with savepoints.

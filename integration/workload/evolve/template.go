@@ -21,7 +21,7 @@ type filling struct {
 // fill makes statements of a template. Placeholders stand in braces and mean the same each time, {text} and {type} apart:
 //
 //	{table}       an object, by its name as it must be written (see pickers); {table#2} is another draw
-//	{table.on}    the name that goes with it; {table.bare} its name without the schema; {table.silent} draws only
+//	{table.on}    the name that goes with it; {table.bare} its name without the schema; {table.schema} that schema; {table.silent} draws only
 //	{at}{new}     a new object, with its schema; {new} alone is a fresh name
 //	{type}        a column type, {const} a constant of the type drawn last, {volatile} an expression of it
 //	{n} {text} {role} {bound}
@@ -97,6 +97,8 @@ func (f *filling) token(ctx context.Context, token string) (string, error) {
 	switch {
 	case part == "silent":
 		return "", nil
+	case part == "schema":
+		return p.schema, nil
 	case part == "on":
 		return s.shorten(p.on), nil
 	case part == "bare" || p.schema == "":
