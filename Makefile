@@ -6,8 +6,11 @@ BIN     := bin
 TIMEOUT ?= 40m
 # Counted, not timed: go's fuzzer reports its own deadline as a failure when it comes at a bad moment.
 FUZZTIME ?= 20000x
+# make soak: how many workloads of schema changes, and the first one's seed.
+SEEDS ?= 1000
+SEED  ?= 1
 
-.PHONY: help build demo test lint fuzz bench deps deps-demo clean
+.PHONY: help build demo test test-regress lint fuzz soak bench deps deps-demo clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +26,10 @@ demo: deps-demo ## archive a throwaway PostgreSQL while it is written to, destro
 test: deps lint fuzz ## everything, on a machine where nothing was installed by hand
 	$(GO) test -p 1 -timeout $(TIMEOUT) ./...
 
+# PostgreSQL's own regression suite (Debian's source package) through base snapshot, stream and restore. Part of test, too.
+test-regress: deps ## the database of PostgreSQL's regression suite comes back the same
+	$(GO) test -timeout $(TIMEOUT) -v ./integration/regress
+
 lint: ## formatting and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
@@ -36,6 +43,10 @@ fuzz: ## run every fuzz target for a while
 	  done; \
 	done
 
+# A failed seed is no reason to stop: those that failed are named at the end.
+soak: deps ## archive and restore SEEDS random workloads of schema changes, from SEED on
+	TIDEMARK_TEST_SEEDS=$(SEEDS) TIDEMARK_TEST_SEED=$(SEED) $(GO) test ./integration -run '^TestSchemaChangesComeThrough$$' -v -timeout 0
+
 bench: ## Go benchmarks of the hot paths, with allocation counts
 	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/...
 
@@ -43,7 +54,7 @@ deps-demo: ## install PostgreSQL where it is missing
 	@deploy/install-deps postgres
 
 deps: ## install what the tests need where it is missing
-	@deploy/install-deps postgres npm
+	@deploy/install-deps postgres npm cc
 
 clean: ## remove what was built
 	rm -rf $(BIN)

@@ -206,11 +206,16 @@ func (s *Server) initdb(o Options) error {
 
 // RunProgram runs a program of the server's version as the server's user and waits for it.
 func (s *Server) RunProgram(program string, args ...string) error {
-	cmd := s.account.command(s.Home, s.Path(program), args...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(string(out)))
+	if out, err := s.ProgramOutput(program, args...); err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(out))
 	}
 	return nil
+}
+
+// ProgramOutput is RunProgram that returns what the program said, on both its outputs.
+func (s *Server) ProgramOutput(program string, args ...string) (string, error) {
+	out, err := s.account.command(s.Home, s.Path(program), args...).CombinedOutput()
+	return string(out), err
 }
 
 // Configure appends settings to postgresql.conf; they take effect at the next start or reload.
