@@ -1,1 +1,248 @@
+-- ddl_relation is the table, view or sequence that an object belongs to; 0 if none.
+CREATE FUNCTION tidemark.ddl_relation(class oid, object oid) RETURNS oid LANGUAGE sql STABLE AS $tidemark$
+SELECT coalesce(CASE class
+  WHEN 'pg_class'::regclass THEN (SELECT coalesce((SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = c.oid), c.oid) FROM pg_class c WHERE c.oid = object)
+  WHEN 'pg_trigger'::regclass THEN (SELECT g.tgrelid FROM pg_trigger g WHERE g.oid = object)
+  WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = object)
+  WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = object)
+  WHEN 'pg_constraint'::regclass THEN (SELECT o.conrelid FROM pg_constraint o WHERE o.oid = object)
+  WHEN 'pg_attrdef'::regclass THEN (SELECT d.adrelid FROM pg_attrdef d WHERE d.oid = object)
+  WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext s WHERE s.oid = object) END, 0)
+$tidemark$;
 
+-- ddl_name is an object's own name, unquoted; NULL where that is not enough to name it.
+CREATE FUNCTION tidemark.ddl_name(class oid, object oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
+SELECT CASE class
+  WHEN 'pg_class'::regclass THEN (SELECT c.relname FROM pg_class c WHERE c.oid = object)
+  WHEN 'pg_type'::regclass THEN (SELECT t.typname FROM pg_type t WHERE t.oid = object)
+  WHEN 'pg_namespace'::regclass THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = object)
+  WHEN 'pg_extension'::regclass THEN (SELECT e.extname FROM pg_extension e WHERE e.oid = object)
+  WHEN 'pg_publication'::regclass THEN (SELECT p.pubname FROM pg_publication p WHERE p.oid = object)
+  WHEN 'pg_publication_rel'::regclass THEN (SELECT p.pubname FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE r.oid = object)
+  WHEN 'pg_publication_namespace'::regclass THEN (SELECT p.pubname FROM pg_publication p JOIN pg_publication_namespace r ON r.pnpubid = p.oid WHERE r.oid = object) --since 150000
+  END::text
+$tidemark$;
+
+-- ddl_objects are the objects that the running command made or changed, in order.
+CREATE FUNCTION tidemark.ddl_objects() RETURNS TABLE (n bigint, class oid, object oid, relation oid, type text, schema text, name text, identity text, temporary boolean, extension boolean)
+LANGUAGE sql AS $tidemark$
+SELECT c.n, c.classid, c.objid, r.oid, c.object_type, coalesce(c.schema_name, m.nspname), tidemark.ddl_name(c.classid, c.objid), c.object_identity,
+  coalesce(c.schema_name = 'pg_temp', false) OR coalesce((SELECT k.relpersistence = 't' FROM pg_class k WHERE k.oid = r.oid), false), c.in_extension
+FROM pg_event_trigger_ddl_commands() WITH ORDINALITY AS c(classid, objid, objsubid, command_tag, object_type, schema_name, object_identity, in_extension, command, n)
+CROSS JOIN LATERAL (SELECT tidemark.ddl_relation(c.classid, c.objid) AS oid) r
+LEFT JOIN pg_class k ON k.oid = r.oid LEFT JOIN pg_namespace m ON m.oid = k.relnamespace
+$tidemark$;
+
+-- ddl_dropped are the objects that the running command dropped and that a replay has to know.
+CREATE FUNCTION tidemark.ddl_dropped() RETURNS TABLE (n bigint, object oid, class oid, original boolean, type text, schema text, name text, identity text, temporary boolean)
+LANGUAGE sql AS $tidemark$
+SELECT d.n, d.objid, d.classid, d.original, d.object_type, d.schema_name, d.address_names[array_upper(d.address_names, 1)], d.object_identity, d.is_temporary
+FROM pg_event_trigger_dropped_objects() WITH ORDINALITY AS d(classid, objid, objsubid, original, normal, is_temporary, object_type, schema_name, object_name, object_identity, address_names, address_args, n)
+WHERE d.original OR d.object_type IN ('table', 'foreign table', 'materialized view', 'view', 'sequence', 'table column', 'schema', 'extension')
+$tidemark$;
+
+-- ddl_drop makes a DROP of what was dropped and is not temporary.
+CREATE FUNCTION tidemark.ddl_drop(originals jsonb, cascade boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT format('DROP %s %s%s', upper(min(o ->> 'type')), string_agg(o ->> 'identity', ', '), CASE WHEN cascade THEN ' CASCADE' ELSE '' END)
+FROM jsonb_array_elements(originals) o
+$tidemark$;
+
+-- ddl_state has the fingerprints of relations and of those that inherit from them.
+CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE sql STABLE AS $tidemark$
+WITH RECURSIVE f AS (
+  SELECT r AS oid FROM unnest(relations) r UNION SELECT i.inhrelid FROM f JOIN pg_inherits i ON i.inhparent = f.oid
+), few AS (SELECT f.oid FROM f ORDER BY f.oid <> ALL (relations), f.oid DESC LIMIT 64)
+SELECT jsonb_agg(jsonb_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'fp', tidemark.ddl_fingerprint(c.oid)) ORDER BY c.oid)
+FROM few JOIN pg_class c ON c.oid = few.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
+$tidemark$;
+
+-- ddl_emit writes a message in UTF-8. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
+-- that number, and "bytes" says so.
+CREATE FUNCTION tidemark.ddl_emit(message jsonb) RETURNS void LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  content bytea;
+BEGIN
+  BEGIN
+    content := convert_to('ddl:' || message::text, 'UTF8');
+  EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    content := convert(textsend('ddl:' || (message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
+  END;
+  PERFORM pg_logical_emit_message(true, 'tidemark', content);
+END
+$tidemark$;
+
+-- ddl_identity gives the tables that were just made without a primary key a replica identity: an UPDATE of theirs would fail
+-- under a publication for all tables. The statement is written like any other.
+CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  r oid;
+BEGIN
+  FOR r IN SELECT c.oid FROM pg_class c WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.relreplident = 'd'
+    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid) LOOP
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
+  END LOOP;
+END
+$tidemark$;
+
+-- ddl_message writes the message of the command that ends (ending) or has just dropped something.
+CREATE FUNCTION tidemark.ddl_message(tag text, account text, settings jsonb, stack text, dropping boolean, ending boolean) RETURNS void LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  conforming boolean := settings ->> 'standard_conforming_strings' = 'on';
+  objects jsonb := '[]';
+  dropped jsonb := '[]';
+  originals jsonb := '[]';
+  relations oid[] := '{}';
+  names text[] := '{}';
+  anonymous int := 0;       -- objects without identity: those of GRANT and the like
+  temporary int := 0;
+  dependents int := 0;
+  main oid;                 -- the first relation
+  why text;
+  touched oid[];
+  statement text;
+  first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
+  o record;
+BEGIN
+  FOR o IN SELECT * FROM tidemark.ddl_objects() x ORDER BY x.n LOOP
+    CONTINUE WHEN o.schema = 'tidemark' OR o.type = 'schema' AND o.name = 'tidemark';
+    CONTINUE WHEN o.type IN ('publication', 'publication relation', 'publication namespace') AND o.name = tidemark.ddl_publication();
+    IF o.temporary THEN
+      temporary := temporary + 1;
+    ELSIF o.identity IS NULL THEN
+      anonymous := anonymous + 1;
+    ELSE
+      objects := objects || jsonb_strip_nulls(jsonb_build_object('type', o.type, 'schema', o.schema, 'name', o.name, 'identity', o.identity,
+        'oid', o.object::bigint, 'ext', nullif(o.extension, false)));
+      IF o.relation <> 0 AND o.relation <> ALL (relations) THEN
+        relations := relations || o.relation;
+      END IF;
+      IF o.name IS NOT NULL AND o.type NOT IN ('index', 'sequence') THEN
+        names := names || o.name;
+      END IF;
+      IF o.class = 'pg_type'::regclass THEN
+        touched := touched || o.object;
+      END IF;
+    END IF;
+  END LOOP;
+  IF dropping THEN
+    FOR o IN SELECT * FROM tidemark.ddl_dropped() x ORDER BY x.n LOOP
+      CONTINUE WHEN o.schema = 'tidemark';
+      CONTINUE WHEN o.type LIKE 'publication%' AND split_part(o.identity, ' in publication ', 2) = quote_ident(tidemark.ddl_publication())
+        OR o.type = 'publication' AND o.name = tidemark.ddl_publication();
+      IF o.temporary OR o.schema = 'pg_temp' THEN
+        temporary := temporary + 1;
+        CONTINUE;
+      END IF;
+      dropped := dropped || jsonb_strip_nulls(jsonb_build_object('type', o.type, 'schema', o.schema, 'name', o.name, 'identity', o.identity, 'oid', o.object::bigint));
+      IF o.original THEN
+        originals := originals || jsonb_build_object('type', o.type, 'identity', o.identity);
+        IF o.class = 'pg_class'::regclass AND o.type <> 'table column' THEN
+          names := names || o.name;
+        END IF;
+      ELSE
+        dependents := dependents + 1;
+      END IF;
+    END LOOP;
+  END IF;
+  main := relations[1];
+  statement := tidemark.ddl_statement(stack, conforming, tag, names, ending);
+  IF objects = '[]' AND dropped = '[]' AND anonymous = 0 AND tag <> 'DROP OWNED' OR tag ~ 'SUBSCRIPTION$|^REINDEX$' THEN
+    RETURN; -- temporary things only, or nothing was done (IF EXISTS)
+  END IF;
+  IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND tidemark.ddl_on_temporary(statement, conforming) THEN
+    RETURN;
+  END IF;
+
+  IF first_rows THEN
+    statement := tidemark.ddl_create_table(main);
+  ELSIF tag = 'IMPORT FOREIGN SCHEMA' THEN
+    statement := tidemark.ddl_block(ARRAY(SELECT tidemark.ddl_create_table(r) FROM unnest(relations) WITH ORDINALITY u(r, n) ORDER BY n));
+  ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
+    statement := tidemark.ddl_drop(originals, dependents > 0);
+  ELSIF statement <> '' THEN
+    statement := tidemark.ddl_rewrite(statement, tag, conforming, main, settings ->> 'search_path');
+  END IF;
+  IF coalesce(statement, '') = '' THEN
+    why := 'the statement could not be told apart from what it ran in';
+    touched := relations;
+  ELSIF NOT first_rows THEN
+    SELECT i.reason, i.tables INTO why, touched
+    FROM tidemark.ddl_inexact(statement, tag, conforming, relations || touched, coalesce(current_setting('tidemark.rewritten', true), '')) i;
+  END IF;
+  IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+    SELECT objects || coalesce(jsonb_agg(jsonb_build_object('type', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, 'schema', n.nspname, 'name', c.relname,
+      'identity', c.oid::regclass::text, 'oid', c.oid::bigint, 'ext', true) ORDER BY c.oid), '[]'), coalesce(bool_or(c.relkind <> 'S'), false),
+      relations || array_agg(c.oid)
+    INTO objects, first_rows, relations
+    FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND c.relkind IN ('r', 'p', 'S')
+      AND d.refobjid IN (SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'extension');
+  END IF;
+  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', tag, 'sql', nullif(statement, ''), 'user', account, 'set', settings,
+    'objects', nullif(objects, '[]'), 'dropped', nullif(dropped, '[]'), 'rows_first', nullif(first_rows, false), 'inexact', why,
+    'tables', (SELECT jsonb_agg(n.nspname || '.' || c.relname ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
+    'state', CASE WHEN tag !~ 'EXTENSION$' THEN tidemark.ddl_state(relations) END, 'server_version', current_setting('server_version_num')::int)));
+  IF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
+    PERFORM tidemark.ddl_identity(relations);
+  END IF;
+END
+$tidemark$;
+
+-- ddl_on_temporary tells whether a GRANT or REVOKE is about temporary tables only.
+CREATE FUNCTION tidemark.ddl_on_temporary(statement text, conforming boolean) RETURNS boolean LANGUAGE sql STABLE AS $tidemark$
+WITH t AS (
+  SELECT k.pos, k.kind, tidemark.ddl_word(k.kind, k.raw) AS word, lead(k.raw) OVER (ORDER BY k.pos) AS next FROM tidemark.ddl_tokens(statement, conforming) k
+), edges AS (
+  SELECT min(t.pos) FILTER (WHERE t.kind = 'w' AND t.word = 'on') AS begins, max(t.pos) FILTER (WHERE t.kind = 'w' AND t.word IN ('to', 'from')) AS ends FROM t
+)
+SELECT coalesce(bool_and(EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = pg_my_temp_schema() AND c.relname = t.word)), false)
+FROM t, edges WHERE t.pos > edges.begins AND t.pos < edges.ends AND t.kind IN ('w', 'q') AND t.word NOT IN ('table', 'sequence', 'pg_temp')
+$tidemark$;
+
+-- ddl_capture is called at each event. It knows the caller's name and settings; it runs as the role that
+-- installed it, with settings of its own.
+CREATE FUNCTION tidemark.ddl_capture(event text, tag text, account text, settings jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = postgres SET TimeZone = 'UTC' SET extra_float_digits = 1
+SET bytea_output = hex SET quote_all_identifiers = off SET standard_conforming_strings = on SET row_security = off
+SET lc_messages = 'C' SET lc_monetary = 'C' AS $tidemark$
+DECLARE
+  stack text;
+  key text;
+  done text := coalesce(current_setting('tidemark.done', true), '');
+BEGIN
+  IF event = 'ddl_command_start' THEN -- of an extension: what its script does is part of the one statement
+    PERFORM set_config('tidemark.extension', tag, true);
+    RETURN;
+  ELSIF current_setting('tidemark.extension', true) <> '' THEN
+    IF tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+      RETURN;
+    ELSIF event = 'ddl_command_end' THEN
+      PERFORM set_config('tidemark.extension', '', true);
+    END IF;
+  END IF;
+  IF event = 'table_rewrite' THEN
+    PERFORM set_config('tidemark.rewritten', concat_ws(' ', nullif(current_setting('tidemark.rewritten', true), ''),
+      pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()::text), true);
+    RETURN;
+  END IF;
+  GET DIAGNOSTICS stack = PG_CONTEXT;
+  -- Ours are the innermost frames, up to the event trigger's.
+  stack := regexp_replace(stack, '^.*?PL/pgSQL function (tidemark\.)?ddl_event\(\) line [0-9]+ at [A-Z ]+(\n|$)', '');
+  -- A statement that drops something has its message written at that event, before what users' event triggers do after it.
+  key := md5(stack || tag) || ' ';
+  IF event = 'sql_drop' THEN
+    PERFORM tidemark.ddl_message(tag, account, settings, stack, true, false);
+    PERFORM set_config('tidemark.done', key || done, true);
+  ELSIF starts_with(done, key) THEN
+    PERFORM set_config('tidemark.done', substr(done, length(key) + 1), true);
+    PERFORM tidemark.ddl_statement(stack, settings ->> 'standard_conforming_strings' = 'on', tag, '{}', true);
+  ELSE
+    PERFORM tidemark.ddl_message(tag, account, settings, stack, false, true);
+  END IF;
+  IF event = 'ddl_command_end' THEN
+    PERFORM set_config('tidemark.rewritten', '', true);
+  END IF;
+END
+$tidemark$;

@@ -1,1 +1,35 @@
+-- What an earlier version left goes first, triggers before functions, so that nothing here is captured.
+DO $tidemark$
+DECLARE
+  statement text;
+BEGIN
+  FOR statement IN
+    SELECT s.sql FROM (
+      SELECT 1 AS step, format('DROP EVENT TRIGGER %I', e.evtname) AS sql FROM pg_event_trigger e WHERE e.evtname ~ '^00_tidemark_(start|drop|rewrite|end)$'
+      UNION ALL
+      SELECT 2, format('DROP FUNCTION %s', p.oid::regprocedure) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+      WHERE n.nspname = 'tidemark' AND p.proname LIKE 'ddl\_%'
+    ) s ORDER BY s.step
+  LOOP
+    EXECUTE statement;
+  END LOOP;
+END
+$tidemark$;
 
+CREATE SCHEMA IF NOT EXISTS tidemark;
+GRANT USAGE ON SCHEMA tidemark TO PUBLIC;
+
+-- A memory that is the session's own and survives ROLLBACK TO: setval is not undone, and currval is what
+-- this session set last. It counts the statements of a string that have run.
+CREATE SEQUENCE IF NOT EXISTS tidemark.ddl_memory;
+
+CREATE FUNCTION tidemark.ddl_version() RETURNS int LANGUAGE sql IMMUTABLE AS
+$tidemark$SELECT %VERSION% /* all_tables=%ALL_TABLES% publication=%PUBLICATION% */$tidemark$;
+
+CREATE FUNCTION tidemark.ddl_publication() RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$SELECT %PUBLICATION%::text$tidemark$;
+CREATE FUNCTION tidemark.ddl_all_tables() RETURNS boolean LANGUAGE sql IMMUTABLE AS $tidemark$SELECT %ALL_TABLES%$tidemark$;
+
+CREATE FUNCTION tidemark.ddl_fingerprint(relation oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
+SELECT %FINGERPRINT%
+WHERE c.oid = relation
+$tidemark$;

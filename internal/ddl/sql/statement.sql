@@ -1,1 +1,124 @@
+-- ddl_options is a list of reloptions or FDW options as SQL, secrets redacted.
+CREATE FUNCTION tidemark.ddl_options(options text[], prefix text, equals text) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT string_agg(prefix || quote_ident(split_part(o, '=', 1)) || equals || quote_literal(CASE
+    WHEN equals = ' ' AND split_part(o, '=', 1) ~* 'passw|passphrase|secret|token|credential|(private|access|api)[_ -]?key|^sslkey$' THEN 'redacted'
+    ELSE substr(o, strpos(o, '=') + 1) END), ', ')
+FROM unnest(options) o
+$tidemark$;
 
+-- ddl_create_table makes a CREATE TABLE or CREATE FOREIGN TABLE of what is in the catalog: enough for tables that CREATE
+-- TABLE AS and IMPORT FOREIGN SCHEMA make.
+CREATE FUNCTION tidemark.ddl_create_table(relation oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
+SELECT concat_ws(' ', 'CREATE', CASE WHEN c.relpersistence = 'u' THEN 'UNLOGGED' END, CASE WHEN c.relkind = 'f' THEN 'FOREIGN' END, 'TABLE',
+  format('%I.%I (%s)', n.nspname, c.relname, (
+    SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+      CASE WHEN a.attcompression = 'p' THEN 'COMPRESSION pglz' WHEN a.attcompression = 'l' THEN 'COMPRESSION lz4' END,
+      'OPTIONS (' || tidemark.ddl_options(a.attfdwoptions, '', ' ') || ')',
+      CASE WHEN a.attcollation <> t.typcollation THEN 'COLLATE ' || (SELECT format('%I.%I', m.nspname, l.collname)
+        FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
+      CASE WHEN a.attgenerated = '' THEN 'DEFAULT ' || pg_get_expr(d.adbin, d.adrelid)
+        ELSE 'GENERATED ALWAYS AS (' || pg_get_expr(d.adbin, d.adrelid) || ') STORED' END,
+      CASE WHEN a.attnotnull THEN 'NOT NULL' END), ', ' ORDER BY a.attnum)
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
+  (SELECT 'SERVER ' || quote_ident(s.srvname) || coalesce(' OPTIONS (' || tidemark.ddl_options(f.ftoptions, '', ' ') || ')', '')
+    FROM pg_foreign_table f JOIN pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
+  (SELECT 'USING ' || quote_ident(m.amname) FROM pg_am m WHERE m.oid = c.relam),
+  'WITH (' || nullif(concat_ws(', ', tidemark.ddl_options(c.reloptions, '', '='),
+    (SELECT tidemark.ddl_options(o.reloptions, 'toast.', '=') FROM pg_class o WHERE o.oid = c.reltoastrelid)), '') || ')',
+  (SELECT 'TABLESPACE ' || quote_ident(s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+$tidemark$;
+
+-- ddl_block runs several statements as one.
+CREATE FUNCTION tidemark.ddl_block(statements text[]) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT CASE WHEN cardinality(statements) = 1 THEN statements[1]
+  ELSE 'DO ' || quote_literal('BEGIN ' || array_to_string(statements, '; ') || '; END') END
+$tidemark$;
+
+-- ddl_detach is DETACH PARTITION as DETACH PARTITION CONCURRENTLY does it, which leaves a CHECK constraint behind
+-- where none says the same (DetachAddConstraintIfNeeded in src/backend/commands/tablecmds.c).
+CREATE FUNCTION tidemark.ddl_detach(parent oid, statement text, conforming boolean, path text) RETURNS text LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  child text;
+  relation regclass;
+BEGIN
+  SELECT substr(statement, a.pos + a.len, b.pos - a.pos - a.len) INTO child
+  FROM tidemark.ddl_tokens(statement, conforming) a, tidemark.ddl_tokens(statement, conforming) b
+  WHERE a.kind = 'w' AND upper(a.raw) = 'PARTITION' AND b.kind = 'w' AND upper(b.raw) IN ('CONCURRENTLY', 'FINALIZE') AND b.pos > a.pos
+  ORDER BY a.pos, b.pos DESC LIMIT 1;
+  PERFORM set_config('search_path', path, true);
+  relation := to_regclass(btrim(child, E' \t\r\n'));
+  PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
+  IF relation IS NULL OR parent IS NULL THEN
+    RETURN '';
+  END IF;
+  RETURN tidemark.ddl_block(ARRAY[format('ALTER TABLE %s DETACH PARTITION %s', parent::regclass, relation)] || ARRAY(
+    SELECT format('IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %L::pg_catalog.regclass AND conname = %L) THEN ALTER TABLE %s ADD CONSTRAINT %I %s; END IF',
+      relation::text, o.conname, relation, o.conname, pg_get_constraintdef(o.oid))
+    FROM pg_constraint o WHERE o.conrelid = relation AND o.contype = 'c' ORDER BY o.conname));
+END
+$tidemark$;
+
+-- ddl_fixed_bound puts the bound that was evaluated into CREATE TABLE ... PARTITION OF ... FOR VALUES, where it is
+-- made of more than constants (current_date, 'today').
+CREATE FUNCTION tidemark.ddl_fixed_bound(statement text, conforming boolean, relation oid) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+DECLARE
+  t record;
+  word text := '';
+  began int;
+  ended int;
+  depth int := 0;
+  constant boolean := true;
+  groups int := 0;
+BEGIN
+  FOR t IN SELECT * FROM tidemark.ddl_tokens(statement, conforming) LOOP
+    IF began IS NULL THEN
+      IF word = 'FOR' AND t.kind = 'w' AND upper(t.raw) = 'VALUES' THEN
+        began := ended;
+      END IF;
+      ended := t.pos; -- of the word before
+      word := CASE WHEN t.kind = 'w' THEN upper(t.raw) ELSE '' END;
+      CONTINUE;
+    END IF;
+    IF depth = 0 AND NOT (t.kind = '(' OR t.kind = 'w' AND upper(t.raw) IN ('FROM', 'TO', 'IN', 'WITH')) THEN
+      EXIT;
+    END IF;
+    IF depth = 0 AND groups > 0 AND t.kind = 'w' AND upper(t.raw) = 'WITH' THEN
+      EXIT; -- storage parameters
+    END IF;
+    depth := depth + CASE t.kind WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+    IF t.kind = ')' AND depth = 0 THEN
+      groups := groups + 1;
+    END IF;
+    ended := t.pos + t.len;
+    constant := constant AND NOT (t.kind = 's' AND tidemark.ddl_of_the_moment(t.raw))
+      AND NOT (t.kind = 'w' AND upper(t.raw) NOT IN ('FROM', 'TO', 'IN', 'WITH', 'MINVALUE', 'MAXVALUE', 'NULL', 'TRUE', 'FALSE', 'MODULUS', 'REMAINDER'));
+  END LOOP;
+  IF began IS NULL OR constant THEN
+    RETURN statement;
+  END IF;
+  RETURN (SELECT left(statement, began - 1) || pg_get_expr(c.relpartbound, c.oid) || substr(statement, ended)
+    FROM pg_class c WHERE c.oid = relation AND c.relispartition);
+END
+$tidemark$;
+
+-- ddl_rewrite makes of a statement what can be replayed: in a transaction, without secrets, and not knowing when it ran.
+CREATE FUNCTION tidemark.ddl_rewrite(statement text, tag text, conforming boolean, relation oid, path text) RETURNS text LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  words text := ' ' || upper((tidemark.ddl_split(statement, conforming)).heads[1] COLLATE "C");
+BEGIN
+  CASE
+  WHEN tag ~ '(USER MAPPING|SERVER|FOREIGN DATA WRAPPER|FOREIGN TABLE)$' THEN
+    RETURN tidemark.ddl_redact(statement, tag, conforming);
+  WHEN tag IN ('CREATE INDEX', 'DROP INDEX', 'REFRESH MATERIALIZED VIEW') THEN
+    RETURN tidemark.ddl_without(statement, 'CONCURRENTLY', conforming);
+  WHEN tag = 'ALTER TABLE' AND words ~ ' DETACH PARTITION .*(CONCURRENTLY|FINALIZE) $' THEN
+    RETURN tidemark.ddl_detach(relation, statement, conforming, path);
+  WHEN tag = 'CREATE TABLE' AND words ~ ' VALUES ' THEN
+    RETURN coalesce(tidemark.ddl_fixed_bound(statement, conforming, relation), '');
+  ELSE
+    RETURN statement;
+  END CASE;
+END
+$tidemark$;

@@ -1,1 +1,138 @@
+-- ddl_word is the name that a token stands for, as the server folds it; NULL if it is no name.
+CREATE FUNCTION tidemark.ddl_word(kind text, raw text) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT CASE kind WHEN 'w' THEN lower(raw COLLATE "C") WHEN 'q' THEN replace(substr(raw, 2, length(raw) - 2), '""', '"') END
+$tidemark$;
 
+-- ddl_without takes the first unquoted occurrence of a word out of a statement, with the space before it.
+CREATE FUNCTION tidemark.ddl_without(statement text, word text, conforming boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT coalesce((SELECT rtrim(left(statement, t.pos - 1)) || substr(statement, t.pos + t.len)
+  FROM tidemark.ddl_tokens(statement, conforming) t WHERE t.kind = 'w' AND upper(t.raw COLLATE "C") = word ORDER BY t.pos LIMIT 1), statement)
+$tidemark$;
+
+-- ddl_redact puts 'redacted' in place of the values of options that hold secrets: every option of a user mapping
+-- but the user's name, elsewhere those with telling names. Base snapshots do the same.
+CREATE FUNCTION tidemark.ddl_redact(statement text, tag text, conforming boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $tidemark$
+DECLARE
+  t record;
+  option text := '';
+  result text := '';
+  at int := 1;
+BEGIN
+  FOR t IN SELECT * FROM tidemark.ddl_tokens(statement, conforming) LOOP
+    IF t.kind IN ('w', 'q') AND upper(t.raw COLLATE "C") NOT IN ('E', 'U', 'N', 'SET', 'ADD') THEN
+      option := tidemark.ddl_word(t.kind, t.raw);
+    ELSIF t.kind IN ('s', 'd') AND option <> '' THEN
+      IF tag LIKE '%USER MAPPING' AND option NOT IN ('user', 'username')
+        OR option ~* 'passw|passphrase|secret|token|credential|(private|access|api)[_ -]?key|passfile|^sslkey$' AND option <> 'password_required' THEN
+        -- With the letter of E'' in front the constant is still one.
+        result := result || substr(statement, at, t.pos - at) || '''redacted''';
+        at := t.pos + t.len;
+      END IF;
+      -- A doubled quote makes two tokens of one constant: the name stays for what follows at once.
+    ELSIF t.kind <> 'o' THEN
+      option := '';
+    END IF;
+  END LOOP;
+  RETURN result || substr(statement, at);
+END
+$tidemark$;
+
+-- ddl_pick returns the n-th of the statements of a string that make event triggers fire, n from 1, if it fits
+-- the command tag, and how many fire.
+CREATE FUNCTION tidemark.ddl_pick(q text, conforming boolean, n int, tag text, OUT statement text, OUT firing int) LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  parts record;
+  kept text := current_setting('tidemark.split', true);
+  key text := md5(q) || conforming::text || ' ';
+  at int[];
+BEGIN
+  -- Long strings are split once: each of their statements comes by here.
+  IF starts_with(kept, key) THEN
+    SELECT r.starts, r.lens, r.heads, r.complete INTO parts
+    FROM jsonb_to_record(substr(kept, length(key) + 1)::jsonb) AS r(starts int[], lens int[], heads text[], complete boolean);
+  ELSE
+    SELECT d.starts, d.lens, d.heads, d.complete INTO parts FROM tidemark.ddl_split(q, conforming) d;
+    IF array_length(parts.starts, 1) > 10 THEN
+      PERFORM set_config('tidemark.split', key || row_to_json(parts)::text, true);
+    END IF;
+  END IF;
+  IF NOT parts.complete THEN
+    firing := NULL;
+    RETURN;
+  END IF;
+  at := ARRAY(SELECT i FROM generate_subscripts(parts.heads, 1) i WHERE tidemark.ddl_fires(parts.heads[i]) ORDER BY i);
+  firing := coalesce(array_length(at, 1), 0);
+  IF firing > 1 AND EXISTS (SELECT FROM unnest(parts.heads) h WHERE h LIKE 'DISCARD %') THEN
+    RETURN; -- it may have emptied the memory that n was counted in
+  END IF;
+  IF n BETWEEN 1 AND firing AND tidemark.ddl_fits(parts.heads[at[n]], tag) THEN
+    statement := substr(q, parts.starts[at[n]], parts.lens[at[n]]);
+  END IF;
+END
+$tidemark$;
+
+-- ddl_names reports whether a statement of a string of several names one of the objects that it is said to have changed.
+CREATE FUNCTION tidemark.ddl_names(statement text, conforming boolean, names text[]) RETURNS boolean LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT cardinality(names) = 0 OR EXISTS (SELECT FROM tidemark.ddl_tokens(statement, conforming) t
+  WHERE t.kind IN ('w', 'q') AND tidemark.ddl_word(t.kind, t.raw) = ANY (names))
+$tidemark$;
+
+-- ddl_statement returns the one statement that is running, '' if it can't be told apart. ending says that this is its
+-- last event: the count goes on to the next statement of its string.
+CREATE FUNCTION tidemark.ddl_statement(stack text, conforming boolean, tag text, names text[], ending boolean) RETURNS text LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  q text;
+  n int;
+  key bigint;
+  memory bigint := 0;
+  inner_memory jsonb;
+  picked record;
+  frame record;
+BEGIN
+  IF stack = '' THEN
+    q := current_query();
+    IF q IS NULL THEN
+      RETURN '';
+    END IF;
+    IF strpos(rtrim(q, E'; \t\r\n'), ';') = 0 THEN
+      n := 1; -- the only one
+    ELSE
+      key := hashtextextended(q || statement_timestamp()::text || pg_backend_pid()::text, 0) & 1099511627775; -- 40 bits
+      BEGIN
+        memory := currval('tidemark.ddl_memory');
+      EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        memory := 0; -- not set in this session
+      END;
+      n := 1 + CASE WHEN memory >> 22 = key THEN memory & 4194303 ELSE 0 END;
+      IF ending THEN
+        PERFORM setval('tidemark.ddl_memory', greatest(key << 22 | least(n, 4194303), 1));
+      END IF;
+    END IF;
+    IF octet_length(q) > 1048576 THEN
+      RETURN '';
+    END IF;
+    picked := tidemark.ddl_pick(q, conforming, n, tag);
+  ELSE
+    frame := tidemark.ddl_frame(stack, conforming, tag);
+    IF frame.query IS NULL OR octet_length(frame.query) > 1048576 THEN
+      RETURN '';
+    ELSIF frame.ordinal = 1 THEN
+      RETURN frame.query;
+    END IF;
+    q := frame.query;
+    -- EXECUTE of several statements: no rollback can come between them, so the count is kept in a setting, which a
+    -- rollback of the whole takes back.
+    inner_memory := coalesce(nullif(current_setting('tidemark.inner', true), ''), '{}')::jsonb;
+    n := 1 + coalesce((inner_memory ->> md5(stack))::int, 0);
+    picked := tidemark.ddl_pick(q, conforming, n, tag);
+    IF ending AND picked.firing > 1 THEN
+      PERFORM set_config('tidemark.inner', (CASE WHEN n = picked.firing THEN inner_memory - md5(stack)
+        ELSE jsonb_set(inner_memory, ARRAY[md5(stack)], to_jsonb(n)) END)::text, true);
+    END IF;
+  END IF;
+  IF picked.statement IS NULL OR picked.firing > 1 AND NOT tidemark.ddl_names(picked.statement, conforming, names) THEN
+    RETURN '';
+  END IF;
+  RETURN picked.statement;
+END
+$tidemark$;
