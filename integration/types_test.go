@@ -7,9 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"tidemark/integration/harness"
@@ -18,7 +20,7 @@ import (
 )
 
 // fidelity is a database that goes through a base snapshot, through the stream and through restores, and
-// has to come out the same. Each script is sent as one string.
+// has to come out the same.
 type fidelity struct {
 	options string   // of CREATE DATABASE
 	setup   []string // what the base snapshot sees
@@ -39,17 +41,27 @@ func (f fidelity) archived(t *testing.T, s *postgres.Server, name string) *outco
 	t.Helper()
 	s.MustExec(t, "postgres", "CREATE DATABASE "+name+" TEMPLATE template0 "+f.options)
 	o := &outcome{server: s, name: name, archive: harness.Archive{URL: t.TempDir(), Source: s.DSN(name)}}
-	for _, sql := range f.setup {
-		s.MustExec(t, name, sql)
-	}
+	execLines(t, s, name, f.setup)
 	o.before = o.hashes(t, name)
 	o.archive.CatchUp(t, f.run...)
-	for _, sql := range f.stream {
-		s.MustExec(t, name, sql)
-	}
+	execLines(t, s, name, f.stream)
 	o.after = o.hashes(t, name)
 	o.archive.CatchUp(t)
 	return o
+}
+
+// execLines runs scripts in one session, line by line where a line ends a statement: each line is a
+// transaction, and an error names it.
+func execLines(t *testing.T, s *postgres.Server, database string, scripts []string) {
+	t.Helper()
+	conn := s.Connect(t, database)
+	for _, script := range scripts {
+		for _, sql := range strings.Split(script, ";\n") {
+			_, err := conn.Exec(context.Background(), sql, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err, "%.500s", sql)
+		}
+	}
+	require.NoError(t, conn.Close(context.Background()))
 }
 
 func (o *outcome) hashes(t *testing.T, database string) workload.Hashes {
@@ -74,8 +86,18 @@ func (o *outcome) check(t *testing.T) string {
 	t.Helper()
 	o.restore(t, "_snapshot", o.before, "--to-snapshot", o.archive.List(t).Snapshots[0].ID)
 	last := o.restore(t, "_last", o.after)
-	require.Equal(t, dumpSchema(t, o.server, o.name), dumpSchema(t, o.server, last))
+	onlyWant, onlyGot := apart(dumpSchema(t, o.server, o.name), dumpSchema(t, o.server, last))
+	require.Equal(t, onlyWant, onlyGot, "objects that only the source has, and that only the restored database has")
 	return last
+}
+
+// apart gives the objects that only one of two dumps has.
+func apart(a, b string) (onlyA, onlyB []string) {
+	left, right := strings.Split(a, "\n\n"), strings.Split(b, "\n\n")
+	without := func(list, other []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
+	}
+	return without(left, right), without(right, left)
 }
 
 // ofTidemark are objects that the archiver makes for itself.
@@ -115,6 +137,7 @@ func TestRowsAndTypes(t *testing.T) {
 	t.Parallel()
 	s := startTypesServer(t)
 	t.Run("EveryType", func(t *testing.T) { t.Parallel(); testEveryType(t, s) })
+	t.Run("Shapes", func(t *testing.T) { t.Parallel(); testShapes(t, s) })
 }
 
 // testEveryType: values of every type and its arrays, in tables found by a key, by an index and by the
@@ -128,7 +151,7 @@ func testEveryType(t *testing.T, s *postgres.Server) {
 		"CREATE TABLE keyed (id int PRIMARY KEY, " + own.columns() + ")",
 		"CREATE TABLE by_index (id int NOT NULL UNIQUE, " + own.columns() + "); ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_id_key",
 		"CREATE TABLE by_row (id int, " + own.columns() + "); ALTER TABLE by_row REPLICA IDENTITY FULL",
-		"CREATE TABLE priced (id int PRIMARY KEY, price money DEFAULT '1.234,56' CHECK (price < '9.999,00'))",
+		"SET lc_monetary = 'de_DE.utf8';\nCREATE TABLE priced (id int PRIMARY KEY, price money DEFAULT '1.234,56' CHECK (price < '9.999,00'))",
 	}
 	stream := []string{"INSERT INTO priced VALUES (2)"}
 	for _, table := range tables {
@@ -171,4 +194,12 @@ func keyTypes() fidelity {
 	}
 	f.setup = append([]string{`CREATE COLLATION "Ty pes".loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`}, f.setup...)
 	return f
+}
+
+// must runs a command that has to succeed.
+func must(t *testing.T, c harness.Command) harness.Result {
+	t.Helper()
+	r := harness.Run(t, c)
+	require.Zero(t, r.Code, "%v\n%s", c.Args, r.Stderr)
+	return r
 }

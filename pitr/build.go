@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/segment"
 )
 
 // build is an index or constraint to make. Builds that touch a common table in ways that exclude each
@@ -65,7 +66,7 @@ func (r *run) rootOf(namespace, name string) string {
 			return t.Root.String()
 		}
 	}
-	return namespace + "." + name
+	return segment.QualifiedName(namespace, name)
 }
 
 // ordinary reports whether an item belongs to a table that holds rows itself.

@@ -29,7 +29,7 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	var short []string
 	for _, s := range r.manifest.Sequences {
-		name := s.Namespace + "." + s.Name
+		name := segment.QualifiedName(s.Namespace, s.Name)
 		if !r.hasSequence(s) {
 			continue
 		}
@@ -56,7 +56,9 @@ func (r *run) hasSequence(s basesnapshot.Sequence) bool {
 		refs = append([]basesnapshot.ColumnRef{*s.OwnedBy}, refs...)
 	}
 	if r.o.DataOnly {
-		return slices.ContainsFunc(refs, func(c basesnapshot.ColumnRef) bool { return r.chosen.loads[c.Namespace+"."+c.Table] })
+		return slices.ContainsFunc(refs, func(c basesnapshot.ColumnRef) bool {
+			return r.chosen.loads[segment.QualifiedName(c.Namespace, c.Table)]
+		})
 	}
 	return slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool {
 		return it.Kind == "SEQUENCE" && it.Namespace == s.Namespace && it.Name == s.Name
@@ -67,7 +69,7 @@ func (r *run) hasSequence(s basesnapshot.Sequence) bool {
 func (r *run) sequenceStates(ctx context.Context) (map[string]segment.Sequence, segment.LSN, error) {
 	states := map[string]segment.Sequence{}
 	for _, s := range r.manifest.Sequences {
-		states[s.Namespace+"."+s.Name] = s.Sequence
+		states[segment.QualifiedName(s.Namespace, s.Name)] = s.Sequence
 	}
 	at := r.manifest.SequencesLSN
 	if at >= r.plan.Cut {
@@ -101,7 +103,7 @@ func (r *run) sequenceStates(ctx context.Context) (map[string]segment.Sequence, 
 		return nil, 0, err
 	}
 	for _, s := range x.Sequences {
-		states[s.Namespace+"."+s.Name] = s
+		states[segment.QualifiedName(s.Namespace, s.Name)] = s
 	}
 	return states, at, nil
 }

@@ -30,6 +30,9 @@ func (r *run) prepareReplay(ctx context.Context) error {
 			continue
 		}
 		for _, it := range r.identityItems(t) {
+			if r.early[it.ID] {
+				continue
+			}
 			builds = append(builds, r.newBuild(it))
 			r.early[it.ID] = true
 		}

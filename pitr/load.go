@@ -42,6 +42,11 @@ type piece struct {
 
 // load copies all chunks of the chosen tables over several connections, large tables first.
 func (r *run) load(ctx context.Context) error {
+	if !r.o.DataOnly {
+		if err := r.prepareNames(ctx); err != nil {
+			return err
+		}
+	}
 	tables := append([]*basesnapshot.Table(nil), r.chosen.tables...)
 	sort.SliceStable(tables, func(i, j int) bool { return tables[i].RawBytes > tables[j].RawBytes })
 	if err := r.clearExtensionTables(ctx, tables); err != nil {
@@ -64,7 +69,7 @@ func (r *run) load(ctx context.Context) error {
 	})
 	for range r.o.Jobs {
 		group.Go(func() error {
-			conn, err := r.session(under)
+			conn, err := r.dataSession(under)
 			if err != nil {
 				return err
 			}

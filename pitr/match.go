@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tidemark/internal/fault"
+	"tidemark/segment"
 )
 
 // tableFilter chooses tables by patterns; without patterns it takes all.
@@ -42,6 +43,6 @@ func (f tableFilter) match(namespace, name string) bool {
 // matchQualified is match for "namespace.name", unquoted, as catalog entries have it. A namespace with
 // a dot in it is taken to end at the first.
 func (f tableFilter) matchQualified(table string) bool {
-	namespace, name, _ := strings.Cut(table, ".")
+	namespace, name := segment.SplitName(table)
 	return f.match(namespace, name)
 }

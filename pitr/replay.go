@@ -217,7 +217,7 @@ const replaySettings = "SET enable_seqscan = off; SET jit = off"
 // leaves a dead row with each update, so that small tables grow large within one transaction. Just-in-time
 // compilation, which the price of a forbidden plan would call for, can't pay for single rows.
 func (r *run) replaySession(ctx context.Context) (*pgconn.PgConn, error) {
-	conn, err := r.session(ctx)
+	conn, err := r.dataSession(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/segment"
 )
 
 // run is one restore under way.
@@ -223,7 +224,7 @@ func (r *run) omissions() {
 	}
 	for _, m := range r.manifest.Omitted {
 		if m.Name != "" && r.chosen.filter.match(m.Namespace, m.Name) {
-			r.note("rows of " + m.Kind + " " + m.Namespace + "." + m.Name + " are not in the archive")
+			r.note("rows of " + m.Kind + " " + segment.QualifiedName(m.Namespace, m.Name) + " are not in the archive")
 		} else if m.Name == "" && len(r.chosen.filter) == 0 {
 			r.note(m.Kind + " are not in the archive")
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/segment"
 )
 
 // selection is what of a snapshot is restored.
@@ -22,7 +23,7 @@ type selection struct {
 // wants reports whether a relation of the stream is replayed. Without patterns that is every one: a
 // table that the snapshot does not know must be an error, not an omission.
 func (s *selection) wants(namespace, name string) bool {
-	return s.wantsQualified(namespace + "." + name)
+	return s.wantsQualified(segment.QualifiedName(namespace, name))
 }
 
 // Relations are the kinds of items that a table pattern can leave out.
@@ -188,7 +189,7 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 	for i := range m.Tables {
 		t := &m.Tables[i]
 		byRoot := t.Root != nil && s.filter.match(t.Root.Namespace, t.Root.Name)
-		if made[t.String()] || s.filter.match(t.Namespace, t.Name) || byRoot {
+		if made[t.Namespace+"."+t.Name] || s.filter.match(t.Namespace, t.Name) || byRoot {
 			s.tables = append(s.tables, t)
 			s.loads[t.String()] = true
 		}

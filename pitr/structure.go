@@ -167,7 +167,7 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 		if !filled[it.Namespace+"."+it.Name] {
 			continue
 		}
-		if err := exec(ctx, conn, "REFRESH MATERIALIZED VIEW "+r.quoted(it.Namespace, it.Name)); err != nil {
+		if err := exec(ctx, conn, "SET search_path = "+r.searchPath()+"; REFRESH MATERIALIZED VIEW "+r.quoted(it.Namespace, it.Name)+"; SET search_path = ''"); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "fill materialized view %s.%s", it.Namespace, it.Name)
 		}
 		r.advance(1)

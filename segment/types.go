@@ -80,7 +80,7 @@ type Relation struct {
 }
 
 // String returns namespace.name, unquoted.
-func (r *Relation) String() string { return r.Namespace + "." + r.Name }
+func (r *Relation) String() string { return QualifiedName(r.Namespace, r.Name) }
 
 // TypeDef is a data type's definition as the stream sent it.
 type TypeDef struct {

@@ -35,7 +35,7 @@ type Name struct {
 }
 
 // String returns namespace.name, unquoted: for messages, not for SQL.
-func (n Name) String() string { return n.Namespace + "." + n.Name }
+func (n Name) String() string { return segment.QualifiedName(n.Namespace, n.Name) }
 
 // Database holds the settings of the source database itself.
 type Database struct {
@@ -138,7 +138,7 @@ type Table struct {
 }
 
 // String returns namespace.name, unquoted.
-func (t *Table) String() string { return t.Namespace + "." + t.Name }
+func (t *Table) String() string { return segment.QualifiedName(t.Namespace, t.Name) }
 
 // CopyColumns returns the names of the columns that the chunks' rows have, in order: all but the
 // generated ones.

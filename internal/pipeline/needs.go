@@ -110,7 +110,7 @@ func manifestShapes(m *basesnapshot.Manifest) map[string]string {
 				addShape(&b, c.Name, c.TypeOID, printedModifier(c.TypeOID, c.Type))
 			}
 		}
-		shapes[t.Namespace+"."+t.Name] = b.String()
+		shapes[t.String()] = b.String()
 	}
 	return shapes
 }

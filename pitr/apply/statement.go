@@ -215,10 +215,14 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 	if len(parts) > 0 {
 		inner += " WHERE " + strings.Join(parts, " AND ")
 	}
-	if t.kind == 'p' {
-		return "(t.tableoid, t.ctid) = (SELECT s.tableoid, s.ctid FROM " + inner + " LIMIT 1)"
+	// Of rows that are equal in all columns any one will do. A key that several rows have is none: an error.
+	if find == byImage {
+		inner += " LIMIT 1"
 	}
-	return "t.ctid = (SELECT s.ctid FROM " + inner + " LIMIT 1)"
+	if t.kind == 'p' {
+		return "(t.tableoid, t.ctid) = (SELECT s.tableoid, s.ctid FROM " + inner + ")"
+	}
+	return "t.ctid = (SELECT s.ctid FROM " + inner + ")"
 }
 
 // indexed reports whether all columns have the equality of an index.

@@ -2,6 +2,8 @@ package apply
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -57,45 +59,42 @@ func (w *worker) copyOne(ctx context.Context, sql string, values []segment.Value
 	return err
 }
 
-// wideTable is the temporary table's name: one for each table, living until the transaction ends.
-func (t *table) wideTable() string { return "pg_temp." + quote("tidemark_"+t.insert.name) }
-
-// wideChange updates or deletes by way of a temporary table with a column n<i> for each new value and
-// o<i> for each value of the old row.
+// wideChange updates or deletes by way of temporary tables: n holds the new values that are set, o those of
+// the old row or key.
 func (w *worker) wideChange(ctx context.Context, t *table, r *segment.Record) error {
-	if err := w.makeWide(ctx, t); err != nil {
-		return err
-	}
 	find := findBy(r)
-	where, source, prefix := t.keys, r.Old, "o"
+	where, source := t.keys, r.Old
 	switch find {
 	case byImage:
 		where = t.plain
 	case byNewKey:
 		source = r.New
 	}
-	var values []segment.Value
-	var columns, assign []string
-	add := func(prefix string, i int, v segment.Value) {
-		columns = append(columns, prefix+itoa(int64(i)))
-		values = append(values, v)
-	}
+	var set []int
+	var assign []string
 	for _, i := range t.plain {
 		if t.sets(r, find, i) {
-			add("n", i, r.New[i])
-			assign = append(assign, t.cols[i].sql+" = x.n"+itoa(int64(i)))
+			set = append(set, i)
+			assign = append(assign, t.cols[i].sql+" = n."+t.cols[i].sql)
 		}
 	}
 	found := make([]string, len(where))
 	for n, i := range where {
-		add(prefix, i, source[i])
-		found[n] = "x." + prefix + itoa(int64(i))
+		found[n] = "o." + t.cols[i].sql
 	}
-	name := t.wideTable()
-	if err := w.copyOne(ctx, "COPY "+name+" ("+strings.Join(columns, ", ")+") FROM STDIN", values); err != nil {
+	old, err := w.stage(ctx, t, where, source)
+	if err != nil {
 		return err
 	}
-	sql := t.rowSQL(r.Op, assign, name+" x", t.rowCondition(r, find, where, found, name+" x"))
+	from := old + " o"
+	if len(set) > 0 {
+		values, err := w.stage(ctx, t, set, r.New)
+		if err != nil {
+			return err
+		}
+		from += ", " + values + " n"
+	}
+	sql := t.rowSQL(r.Op, assign, from, t.rowCondition(r, find, where, found, old+" o"))
 	res, err := w.conn.Exec(ctx, sql).ReadAll()
 	if err != nil {
 		return err
@@ -103,23 +102,54 @@ func (w *worker) wideChange(ctx context.Context, t *table, r *segment.Record) er
 	if n := res[len(res)-1].CommandTag.RowsAffected(); n != 1 && !(t.lenient && n == 0) {
 		return &rowCountError{n}
 	}
-	return w.exec(ctx, "TRUNCATE "+name)
+	return w.unstage(ctx)
 }
 
-func (w *worker) makeWide(ctx context.Context, t *table) error {
-	name := t.wideTable()
-	if w.wide[name] {
-		return nil
+// stage puts some values of a row into a temporary table of their own, with the columns' names and types, and
+// returns its name. Tables are kept for the next row until the transaction ends. Two of them, each with no
+// column but those needed, hold what one can't: a table has 1,600 columns at most, and a column that gets no
+// value may be of a domain that doesn't take NULL.
+func (w *worker) stage(ctx context.Context, t *table, columns []int, row []segment.Value) (string, error) {
+	names := make([]string, len(columns))
+	values := make([]segment.Value, len(columns))
+	for n, i := range columns {
+		names[n], values[n] = t.cols[i].sql, row[i]
 	}
-	var columns []string
-	for _, i := range t.plain {
-		n := itoa(int64(i))
-		columns = append(columns, t.cols[i].sql+" AS n"+n, t.cols[i].sql+" AS o"+n)
+	list := strings.Join(names, ", ")
+	sum := sha256.Sum256([]byte(t.sql + " " + list))
+	for n := 0; ; n++ {
+		name := "pg_temp.tidemark_" + hex.EncodeToString(sum[:16]) + "_" + itoa(int64(n))
+		if w.wide[name] == stageUsed {
+			continue
+		}
+		if w.wide[name] == stageMissing {
+			// CREATE TABLE AS takes types, lengths and collations, and no constraint.
+			if err := w.exec(ctx, "CREATE TEMPORARY TABLE "+strings.TrimPrefix(name, "pg_temp.")+" ON COMMIT DROP AS SELECT "+list+" FROM "+t.sql+" WITH NO DATA"); err != nil {
+				return "", err
+			}
+		}
+		w.wide[name] = stageUsed
+		return name, w.copyOne(ctx, "COPY "+name+" ("+list+") FROM STDIN", values)
 	}
-	w.wide[name] = true
-	// CREATE TABLE AS takes types, lengths and collations, and no constraint.
-	return w.exec(ctx, "CREATE TEMPORARY TABLE "+strings.TrimPrefix(name, "pg_temp.")+" ON COMMIT DROP AS SELECT "+
-		strings.Join(columns, ", ")+" FROM "+t.sql+" WITH NO DATA")
+}
+
+// States of a temporary table of the open transaction.
+const (
+	stageMissing = iota
+	stageEmpty
+	stageUsed
+)
+
+// unstage empties the temporary tables in use.
+func (w *worker) unstage(ctx context.Context) error {
+	var used []string
+	for name, state := range w.wide {
+		if state == stageUsed {
+			used = append(used, name)
+			w.wide[name] = stageEmpty
+		}
+	}
+	return w.exec(ctx, "TRUNCATE "+strings.Join(used, ", "))
 }
 
 func describeRecord(t *table, r *segment.Record) string {

@@ -29,12 +29,12 @@ type worker struct {
 	commands chan command
 	open     bool // a transaction is
 	prepared map[string]bool
-	wide     map[string]bool // temporary tables of the open transaction
+	wide     map[string]int // temporary tables of the open transaction, by name, and their states
 	values   [][]byte
 }
 
 func newWorker(conn *pgconn.PgConn, b *budget) *worker {
-	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]bool{}}
+	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]int{}}
 }
 
 // run does commands until there are no more, one fails, or the context ends. It closes the connection.
