@@ -72,14 +72,16 @@ BEGIN
 END
 $tidemark$;
 
--- ddl_identity gives the tables that were just made without a primary key a replica identity: an UPDATE of theirs would fail
--- under a publication for all tables. The statement is written like any other.
+-- ddl_identity gives tables without a usable replica identity one: an UPDATE of theirs would fail under a publication for
+-- all tables. A deferrable primary key is none. The statement is written like any other. No list: all tables.
 CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   r oid;
 BEGIN
-  FOR r IN SELECT c.oid FROM pg_class c WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.relreplident = 'd'
-    AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid) LOOP
+  FOR r IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (relations IS NULL OR c.oid = ANY (relations)) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'tidemark'
+    AND (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
+      OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)) LOOP
     EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
   END LOOP;
 END
@@ -97,6 +99,7 @@ DECLARE
   anonymous int := 0;       -- objects without identity: those of GRANT and the like
   temporary int := 0;
   dependents int := 0;
+  keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   why text;
   touched oid[];
@@ -126,6 +129,7 @@ BEGIN
     END IF;
   END LOOP;
   IF dropping THEN
+    keyless := EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d WHERE d.object_type IN ('index', 'table constraint', 'table column'));
     FOR o IN SELECT * FROM tidemark.ddl_dropped() x ORDER BY x.n LOOP
       CONTINUE WHEN o.schema = 'tidemark';
       CONTINUE WHEN o.type LIKE 'publication%' AND split_part(o.identity, ' in publication ', 2) = quote_ident(tidemark.ddl_publication())
@@ -184,7 +188,9 @@ BEGIN
     'tables', (SELECT jsonb_agg(n.nspname || '.' || c.relname ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
     'state', CASE WHEN tag !~ 'EXTENSION$' THEN tidemark.ddl_state(relations) END, 'server_version', current_setting('server_version_num')::int)));
-  IF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
+  IF tidemark.ddl_all_tables() AND keyless THEN
+    PERFORM tidemark.ddl_identity(NULL);
+  ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
     PERFORM tidemark.ddl_identity(relations);
   END IF;
 END
@@ -211,15 +217,17 @@ DECLARE
   stack text;
   key text;
   done text := coalesce(current_setting('tidemark.done', true), '');
+  depth int := coalesce(nullif(current_setting('tidemark.extension', true), ''), '0')::int;
 BEGIN
-  IF event = 'ddl_command_start' THEN -- of an extension: what its script does is part of the one statement
-    PERFORM set_config('tidemark.extension', tag, true);
+  IF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
+    PERFORM set_config('tidemark.extension', (depth + 1)::text, true);
     RETURN;
-  ELSIF current_setting('tidemark.extension', true) <> '' THEN
-    IF tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+  ELSIF depth > 0 THEN
+    IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') AND event = 'ddl_command_end' THEN
+      PERFORM set_config('tidemark.extension', (depth - 1)::text, true);
+    END IF;
+    IF tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION') OR depth > 1 THEN
       RETURN;
-    ELSIF event = 'ddl_command_end' THEN
-      PERFORM set_config('tidemark.extension', '', true);
     END IF;
   END IF;
   IF event = 'table_rewrite' THEN

@@ -71,10 +71,13 @@ BEGIN
 END
 $tidemark$;
 
--- ddl_names reports whether a statement of a string of several names one of the objects that it is said to have changed.
+-- ddl_names reports whether a statement names one of the objects that it is said to have changed. Names with quotes
+-- in them are two tokens, long ones are cut at 63 bytes, and those with escapes (U&"") could be any.
 CREATE FUNCTION tidemark.ddl_names(statement text, conforming boolean, names text[]) RETURNS boolean LANGUAGE sql IMMUTABLE AS $tidemark$
-SELECT cardinality(names) = 0 OR EXISTS (SELECT FROM tidemark.ddl_tokens(statement, conforming) t
-  WHERE t.kind IN ('w', 'q') AND tidemark.ddl_word(t.kind, t.raw) = ANY (names))
+SELECT cardinality(names) = 0 OR statement ~* 'u&"'
+  OR EXISTS (SELECT FROM tidemark.ddl_tokens(statement, conforming) t WHERE t.kind IN ('w', 'q') AND tidemark.ddl_word(t.kind, t.raw) = ANY (names))
+  OR EXISTS (SELECT FROM unnest(names) n WHERE strpos(n, '"') > 0 AND strpos(statement, quote_ident(n)) > 0
+    OR octet_length(n) > 59 AND (strpos(lower(statement COLLATE "C"), n) > 0 OR strpos(statement, n) > 0))
 $tidemark$;
 
 -- ddl_statement returns the one statement that is running, '' if it can't be told apart. ending says that this is its
