@@ -17,13 +17,13 @@ func TestRewriteSchema(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		`CREATE TABLE public.orders (id int, m public.mood DEFAULT 'public.mood'::public.mood, c public.citext);`: `CREATE TABLE "re".orders (id int, m "re".mood DEFAULT 'public.mood'::"re".mood, c public.citext);`,
-		`SET DEFAULT nextval('public.orders_id_seq'::regclass)`:                                   `SET DEFAULT nextval('"re".orders_id_seq'::regclass)`,
-		`SET DEFAULT nextval(('public.orders_id_seq'::text)::regclass)`:                           `SET DEFAULT nextval(('"re".orders_id_seq')::regclass)`,
-		`CHECK (a OPERATOR(public.===) 'it''s public.orders') -- public.orders`:                   `CHECK (a OPERATOR("re".===) 'it''s public.orders') -- public.orders`,
-		`COMMENT ON COLUMN "public"."Odd ""N".x IS E'public.orders\' public.orders'`:              `COMMENT ON COLUMN "re"."Odd ""N".x IS E'public.orders\' public.orders'`,
-		`CREATE FUNCTION PUBLIC.F() AS $_$ select public.orders $$ $_$; SELECT public.f($1, 1.5)`: `CREATE FUNCTION "re".F() AS $_$ select public.orders $$ $_$; SELECT "re".f($1, 1.5)`,
-		`SELECT o.public.orders, public.orders.id, /* public.orders /* */ public.f */ orders.id`:  `SELECT o.public.orders, "re".orders.id, /* public.orders /* */ public.f */ orders.id`,
-		`'public.f(public.mood,pg_catalog.int4)'::regprocedure`:                                   `'"re".f("re".mood,pg_catalog.int4)'::regprocedure`,
+		`SET DEFAULT nextval('public.orders_id_seq'::regclass)`:                                                   `SET DEFAULT nextval('"re".orders_id_seq'::regclass)`,
+		`SET DEFAULT nextval(('public.orders_id_seq'::text)::regclass)`:                                           `SET DEFAULT nextval(('"re".orders_id_seq')::regclass)`,
+		`CHECK (a OPERATOR(public.===) 'it''s public.orders') -- public.orders`:                                   `CHECK (a OPERATOR("re".===) 'it''s public.orders') -- public.orders`,
+		`COMMENT ON COLUMN "public"."Odd ""N".x IS E'public.orders\' public.orders'`:                              `COMMENT ON COLUMN "re"."Odd ""N".x IS E'public.orders\' public.orders'`,
+		`CREATE FUNCTION PUBLIC.F() AS $_$ select public.orders $$ $_$; SELECT public.f($1, 1.5)`:                 `CREATE FUNCTION "re".F() AS $_$ select public.orders $$ $_$; SELECT "re".f($1, 1.5)`,
+		`SELECT o.public.orders, public.orders.id, /* public.orders /* */ public.f */ orders.id`:                  `SELECT o.public.orders, "re".orders.id, /* public.orders /* */ public.f */ orders.id`,
+		`'public.f(public.mood,pg_catalog.int4)'::regprocedure`:                                                   `'"re".f("re".mood,pg_catalog.int4)'::regprocedure`,
 	} {
 		got, err := m.rewrite(in)
 		require.NoError(t, err)

@@ -32,6 +32,7 @@ type grammar struct {
 	Restore restoreCmd `cmd:"" help:"Restore a database. The main job."`
 	Follow  followCmd  `cmd:"" help:"Restore into an empty database and go on applying what is archived: a standby."`
 	Promote promoteCmd `cmd:"" help:"End the feed of a standby and make it a database of its own."`
+	Compare compareCmd `cmd:"" help:"Compare tables as they were with live ones, and put missing rows back."`
 	Verify  verifyCmd  `cmd:"" help:"Read the archive again and name every damaged object."`
 	Inspect inspectCmd `cmd:"" help:"Print what an object of the archive holds."`
 

@@ -9,11 +9,11 @@ func Keys() []string {
 		// archiver
 		"source", "slot", "publication", "table", "segment-max-age", "segment-max-size", "until", "listen",
 		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
-		"shutdown-grace", "heartbeat-interval", "accept-gap", "snapshot-jobs", "pg-dump",
+		"shutdown-grace", "heartbeat-interval", "accept-gap", "no-schema-capture", "snapshot-jobs", "pg-dump",
 		// restorer
 		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
-		"history", "as-schema", "since", "op", "min-rows", "usage", "level", "rows",
+		"history", "as-schema", "with", "scratch", "limit", "since", "op", "min-rows", "usage", "level", "rows",
 		"delay", "status", "accept-inexact", "retry-for", "copy-lag", "accept-loss",
 	}
 }

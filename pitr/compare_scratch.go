@@ -1,0 +1,117 @@
+package pitr
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/internal/fault"
+)
+
+const (
+	scratchSuffix  = "_tidemark_compare"
+	scratchComment = "tidemark: scratch database of a comparison"
+)
+
+// scratchName is the name of the scratch database beside a live one.
+func scratchName(live string) string {
+	if len(live)+len(scratchSuffix) > maxName {
+		live = strings.ToValidUTF8(live[:maxName-len(scratchSuffix)], "")
+	}
+	return live + scratchSuffix
+}
+
+// withDatabase is a DSN that names another database of the same server.
+func withDatabase(dsn, database string) string {
+	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		quoted := strings.ReplaceAll(strings.ReplaceAll(database, `\`, `\\`), `'`, `\'`)
+		return strings.TrimSpace(dsn + " dbname='" + quoted + "'") // the last one counts
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return dsn // the connector says so
+	}
+	u.Path, u.RawPath = "/"+database, ""
+	q := u.Query()
+	q.Del("dbname")
+	q.Del("database")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// openScratch makes the scratch database, in place of one that an earlier comparison left.
+func (c *comparison) openScratch(ctx context.Context) error {
+	name := c.scratch.config.Database
+	p := &place{conn: c.scratch, final: name, name: name}
+	var err error
+	if p.admin, err = c.scratch.open(ctx, "postgres"); err != nil {
+		return err
+	}
+	if err := p.lock(ctx, "hashtext("+quoteLiteral(name)+")"); err != nil {
+		return err
+	}
+	c.place = p
+	server, err := readServer(ctx, p.admin, c.manifest)
+	if err != nil {
+		return err
+	}
+	if !server.createDB && !server.superuser {
+		return fault.New(fault.Usage, "ALTER ROLE "+quoteIdent(server.user)+" CREATEDB, or name a database on another server with --scratch",
+			"role %q may not make the scratch database that the comparison needs", server.user)
+	}
+	rows, err := queryRows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", name)
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		if rows[0][0] != scratchComment {
+			return fault.Wrap(ErrNotEmpty, fault.Usage, "drop it, or name another with --scratch", "database %q exists and is no scratch database", name)
+		}
+		if err := exec(ctx, p.admin, "DROP DATABASE "+quoteIdent(name)); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "end the sessions that use it", "drop the scratch database that an earlier comparison left")
+		}
+	}
+	if err := exec(ctx, p.admin, createDatabaseSQL(name, c.manifest.Database, server.version)); err != nil {
+		return fault.Wrap(err, fault.Usage, "name a database on another server with --scratch", "create the scratch database %q", name)
+	}
+	c.made = true
+	return exec(ctx, p.admin, "COMMENT ON DATABASE "+quoteIdent(name)+" IS "+quoteLiteral(scratchComment))
+}
+
+// close drops the scratch database. If that fails, the next comparison does it.
+func (c *comparison) close(ctx context.Context) {
+	if c.place == nil {
+		return
+	}
+	if c.made {
+		if err := exec(ctx, c.place.admin, "DROP DATABASE "+quoteIdent(c.place.name)+" WITH (FORCE)"); err != nil {
+			c.report.Notes = append(c.report.Notes, "the scratch database "+quoteIdent(c.place.name)+" could not be dropped: "+err.Error())
+		}
+	}
+	c.place.close(ctx)
+}
+
+// How both sides print values, whatever the settings of role and database.
+const compareSettings = "SET extra_float_digits = 1; SET bytea_output = 'hex'; SET jit = off"
+
+func (c *comparison) scratchSession(ctx context.Context) (*pgconn.PgConn, error) {
+	return openCompare(ctx, c.scratch)
+}
+
+func (c *comparison) liveSession(ctx context.Context) (*pgconn.PgConn, error) {
+	return openCompare(ctx, c.live)
+}
+
+func openCompare(ctx context.Context, c *connector) (*pgconn.PgConn, error) {
+	conn, err := c.open(ctx, c.config.Database)
+	if err != nil {
+		return nil, err
+	}
+	if err := exec(ctx, conn, compareSettings); err != nil {
+		closeNow(conn)
+		return nil, err
+	}
+	return conn, nil
+}
