@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
@@ -45,7 +46,8 @@ func (r *run) newBuild(it *basesnapshot.SchemaItem) *build {
 	}
 	// A constraint that only wants an index gets it first: CREATE UNIQUE INDEX lets other builds on the table
 	// run beside it, ADD CONSTRAINT does not. Partitioned tables can't adopt an index.
-	if m := keyConstraint.FindStringSubmatch(it.SQL); m != nil && it.Kind == "CONSTRAINT" && r.ordinary(it) {
+	m := keyConstraint.FindStringSubmatch(it.SQL)
+	if m != nil && it.Kind == "CONSTRAINT" && r.ordinary(it) && !strings.HasSuffix(m[4], " WITHOUT OVERLAPS") {
 		b.alone = false
 		b.first = "CREATE UNIQUE INDEX " + m[2] + " ON " + m[1] + " USING btree (" + m[4] + ")"
 		b.rest = "ALTER TABLE ONLY " + m[1] + " ADD CONSTRAINT " + m[2] + " " + m[3] + " USING INDEX " + m[2]
