@@ -49,6 +49,7 @@ soak: deps ## archive and restore SEEDS random workloads of schema changes, from
 
 bench: ## Go benchmarks of the hot paths, with allocation counts
 	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/...
+	$(GO) test -run '^$$' -bench Follow -benchtime 1x -timeout $(TIMEOUT) -v ./integration
 
 deps-demo: ## install PostgreSQL where it is missing
 	@deploy/install-deps postgres

@@ -26,8 +26,7 @@ type feeder struct {
 	archive *pitr.Archive
 	applier *apply.Applier
 	at      apply.Position // what was given to the applier so far
-	poll    time.Duration
-	beaten  time.Time // when the row was last written
+	beaten  time.Time      // when the row was last written
 
 	committed segment.LSN // what the row says; belongs to the applier's worker
 
@@ -60,7 +59,7 @@ const (
 
 // newFeeder takes the session over.
 func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, state State, g *goal) (*feeder, error) {
-	w := &feeder{f: f, r: r, state: state, goal: g, poll: f.o.Poll, committed: r.Position,
+	w := &feeder{f: f, r: r, state: state, goal: g, committed: r.Position,
 		at: apply.Position{CommitLSN: r.CommitLSN, EndLSN: r.Position, Time: r.CommitTime, XID: r.XID}}
 	atomic := &apply.Atomic{Progress: w.progress, MaxTransactions: batchTransactions, MaxBytes: batchBytes}
 	if f.careful {

@@ -26,7 +26,7 @@ type Options struct {
 	NoPrivileges  bool // no GRANT and REVOKE
 	AcceptInexact bool // go on past changes that can't be replayed exactly
 
-	Poll     time.Duration // how often the archive is asked for more; 0: 250ms, growing to 2s while nothing comes
+	Poll     time.Duration // how often the archive is asked for more; at first; 0: 250ms, growing while nothing comes
 	Patience time.Duration // how long a database or store may be away before that is an error; 0: 10m
 	Arrival  time.Duration // how long an object that the catalog names may still be on its way, in a copy of an archive; 0: not at all
 

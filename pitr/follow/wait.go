@@ -11,18 +11,24 @@ import (
 )
 
 // beat is how often the row is written while nothing is applied: a sign of life, and the follower's way to
-// learn of a promotion. It is also the longest time between two looks at the archive.
+// learn of a promotion.
 const beat = 2 * time.Second
+
+// The longest time between two looks at the archive: while entries come, and once none came for a while.
+const (
+	busyPoll = 500 * time.Millisecond
+	idlePoll = 2 * time.Second
+	idle     = time.Minute
+)
 
 // wait waits until the archive has more than end of the history.
 func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN) error {
-	for {
+	for began, poll := time.Now(), w.f.o.Poll; ; {
 		if err := w.f.refresh(ctx); err != nil {
 			return err
 		}
 		view := w.f.log.View()
 		if view.End(w.r.History) > end {
-			w.poll = w.f.o.Poll
 			return nil
 		}
 		if newest, _ := view.Newest(); newest.Number > w.r.History {
@@ -35,10 +41,13 @@ func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN
 			return err
 		}
 		w.f.oldest.Store(0)
-		if err := w.rest(ctx, stop, w.poll); err != nil {
+		if err := w.rest(ctx, stop, poll); err != nil {
 			return err
 		}
-		w.poll = min(2*w.poll, beat)
+		poll = min(2*poll, busyPoll)
+		if time.Since(began) > idle {
+			poll = idlePoll
+		}
 	}
 }
 
