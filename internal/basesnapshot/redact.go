@@ -25,7 +25,7 @@ func redactItem(it *SchemaItem) {
 	var hide func(option string) bool
 	switch it.Kind {
 	case "USER MAPPING":
-		hide = func(option string) bool { return option != "user" && option != "username" }
+		hide = func(option string) bool { return option != "user" && option != "username" && !plainNames[option] }
 	case "SERVER", "FOREIGN DATA WRAPPER", "FOREIGN TABLE":
 		hide = isSecretName
 	case "SUBSCRIPTION":

@@ -12,6 +12,14 @@ import (
 func TestCapture(t *testing.T) {
 	server := postgres.Start(t, postgres.Options{})
 	t.Run("forms", func(t *testing.T) { testForms(t, server) })
+	t.Run("kinds", func(t *testing.T) { testKinds(t, server) })
+	t.Run("made", func(t *testing.T) { testMade(t, server) })
+	t.Run("temporary", func(t *testing.T) { testTemporary(t, server) })
+	t.Run("inexact", func(t *testing.T) { testInexact(t, server) })
+	t.Run("bounds", func(t *testing.T) { testBounds(t, server) })
+	t.Run("secrets", func(t *testing.T) { testSecrets(t, server) })
+	t.Run("users", func(t *testing.T) { testUsers(t, server) })
+	t.Run("order", func(t *testing.T) { testOrder(t, server) })
 }
 
 // testForms runs statements in all the forms in which they can come.

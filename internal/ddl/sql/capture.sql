@@ -134,7 +134,7 @@ BEGIN
       CONTINUE WHEN o.schema = 'tidemark';
       CONTINUE WHEN o.type LIKE 'publication%' AND split_part(o.identity, ' in publication ', 2) = quote_ident(tidemark.ddl_publication())
         OR o.type = 'publication' AND o.name = tidemark.ddl_publication();
-      IF o.temporary OR o.schema = 'pg_temp' THEN
+      IF o.temporary OR o.schema = 'pg_temp' OR o.type IN ('rule', 'trigger', 'policy', 'table constraint') AND o.identity ~ ' on pg_temp\.' THEN
         temporary := temporary + 1;
         CONTINUE;
       END IF;
@@ -174,7 +174,7 @@ BEGIN
     SELECT i.reason, i.tables INTO why, touched
     FROM tidemark.ddl_inexact(statement, tag, conforming, relations || touched, coalesce(current_setting('tidemark.rewritten', true), '')) i;
   END IF;
-  IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+  IF tag = 'CREATE EXTENSION' OR tag = 'ALTER EXTENSION' AND upper(statement) ~ '\yUPDATE\y' THEN
     SELECT objects || coalesce(jsonb_agg(jsonb_build_object('type', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, 'schema', n.nspname, 'name', c.relname,
       'identity', c.oid::regclass::text, 'oid', c.oid::bigint, 'ext', true) ORDER BY c.oid), '[]'), coalesce(bool_or(c.relkind <> 'S'), false),
       relations || array_agg(c.oid)

@@ -19,10 +19,11 @@ DECLARE
   at int := 1;
 BEGIN
   FOR t IN SELECT * FROM tidemark.ddl_tokens(statement, conforming) LOOP
-    IF t.kind IN ('w', 'q') AND upper(t.raw COLLATE "C") NOT IN ('E', 'U', 'N', 'SET', 'ADD') THEN
+    CONTINUE WHEN t.kind = 'w' AND upper(t.raw COLLATE "C") IN ('E', 'U', 'N'); -- of E'...'
+    IF t.kind IN ('w', 'q') THEN
       option := tidemark.ddl_word(t.kind, t.raw);
     ELSIF t.kind IN ('s', 'd') AND option <> '' THEN
-      IF tag LIKE '%USER MAPPING' AND option NOT IN ('user', 'username')
+      IF tag LIKE '%USER MAPPING' AND option NOT IN ('user', 'username', 'password_required')
         OR option ~* 'passw|passphrase|secret|token|credential|(private|access|api)[_ -]?key|passfile|^sslkey$' AND option <> 'password_required' THEN
         -- With the letter of E'' in front the constant is still one.
         result := result || substr(statement, at, t.pos - at) || '''redacted''';
@@ -99,6 +100,8 @@ BEGIN
     END IF;
     IF strpos(rtrim(q, E'; \t\r\n'), ';') = 0 THEN
       n := 1; -- the only one
+    ELSIF q ~* 'standard_conforming_strings' AND strpos(q, '\') > 0 THEN
+      RETURN ''; -- the whole string was read before its SET ran
     ELSE
       key := hashtextextended(q || statement_timestamp()::text || pg_backend_pid()::text, 0) & 1099511627775; -- 40 bits
       BEGIN
