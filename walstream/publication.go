@@ -130,7 +130,7 @@ func EnsurePublication(ctx context.Context, conn *pgx.Conn, cfg Config) (created
 	}
 	cfg.Log.Info("made the publication", "publication", cfg.Publication, "all_tables", src.allTables())
 	if src.allTables() {
-		cfg.Log.Warn("tables made from now on need a primary key or REPLICA IDENTITY FULL: PostgreSQL refuses UPDATE and DELETE on others while they are published")
+		cfg.Log.Warn("tables made from now on need a primary key or REPLICA IDENTITY FULL (schema capture sees to it where it is installed): PostgreSQL refuses UPDATE and DELETE on others while they are published")
 	}
 	return true, nil
 }

@@ -76,6 +76,7 @@ type runCmd struct {
 	Until             string        `help:"Archive up to this LSN, or current for the WAL position at start, then exit 0." placeholder:"LSN|current"`
 	NewArchive        bool          `help:"Start an archive from a slot that exists already."`
 	AcceptGap         bool          `help:"Record a hole in the archive (a lost slot) and go on behind it with a new base snapshot."`
+	NoSchemaCapture   bool          `help:"Don't install the event triggers that write schema changes into the stream. Each change is then noticed late, and a restore can't pass it without a base snapshot behind it."`
 	Standby           bool          `help:"While another archiver has the slot, wait and then take over."`
 	Listen            string        `help:"Serve /metrics, /healthz and /readyz on this address, such as 127.0.0.1:9187." placeholder:"ADDR"`
 	SnapshotSchedule  string        `help:"When to take base snapshots: a cron expression in UTC, such as '0 3 * * *'." placeholder:"CRON"`
@@ -88,6 +89,10 @@ func (runCmd) Help() string {
 	return `On an empty archive, run makes publication and slot and takes the first base snapshot itself, while
 it already streams. Stopped with SIGTERM it closes the segment, archives it and exits 0; killed, it
 loses nothing: Postgres keeps what was not acknowledged and sends it again.
+
+Where the role may (a superuser, or what a managed server has instead of one), run installs event triggers
+in the source, with their functions in a schema tidemark, so that restores replay schema changes too.
+Without that right it goes on: changes are noticed, and restores stop at them (archiver check says so).
 
   archiver run --source postgres://app@db/shop --archive file:///backup/shop
   archiver run --config /etc/tidemark.yaml --listen 0.0.0.0:9187
@@ -122,7 +127,7 @@ func (c *runCmd) config(env *cli.Env, store objectstore.Store, reg prometheus.Re
 		SegmentMaxAge: c.SegmentMaxAge, SegmentMaxSize: int64(c.SegmentMaxSize),
 		HeartbeatInterval: c.HeartbeatInterval, ShutdownGrace: c.ShutdownGrace,
 		Until: c.Until, NewArchive: c.NewArchive, AcceptGap: c.AcceptGap, Standby: c.Standby,
-		SnapshotJobs: c.SnapshotJobs, SnapshotSchedule: c.SnapshotSchedule, PgDump: c.PgDump,
+		NoSchemaCapture: c.NoSchemaCapture, SnapshotJobs: c.SnapshotJobs, SnapshotSchedule: c.SnapshotSchedule, PgDump: c.PgDump,
 		Version: cli.Version(), Log: env.Log, Registerer: reg,
 	}
 }

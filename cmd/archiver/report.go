@@ -154,6 +154,12 @@ func (c *statusCmd) print(env *cli.Env, s *pipeline.Status) error {
 	if s.RetainedBytes != nil {
 		row("WAL kept on the source", config.Size(*s.RetainedBytes))
 	}
+	if s.SchemaCapture == "off" {
+		row("schema capture", "off: "+s.SchemaCaptureHint)
+	}
+	if s.Inexact > 0 {
+		row("inexact ranges", fmt.Sprintf("%d: restorer list shows them", s.Inexact))
+	}
 	if s.SourceError != "" {
 		row("source", s.SourceError)
 	}
@@ -169,7 +175,8 @@ type detachCmd struct {
 
 // Help is shown by detach --help.
 func (detachCmd) Help() string {
-	return `Without a slot the source keeps no WAL for the archive, and the archive can't be continued: a later
+	return `Also removes the event triggers that capture schema changes, and the schema tidemark unless something else
+is in it. Without a slot the source keeps no WAL for the archive, and the archive can't be continued: a later
 run needs a new base snapshot. The archive itself is never touched.`
 }
 
@@ -193,7 +200,7 @@ func (c *detachCmd) Run(ctx context.Context, env *cli.Env) error {
 	if plan.Applied {
 		verb = "dropped"
 	}
-	if plan.Slot == "" && plan.Publication == "" {
+	if plan.Slot == "" && plan.Publication == "" && len(plan.Capture) == 0 {
 		fmt.Fprintln(env.Stdout, "nothing to remove")
 		return nil
 	}
@@ -202,6 +209,10 @@ func (c *detachCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	if plan.Publication != "" {
 		fmt.Fprintf(env.Stdout, "%s publication %s\n", verb, plan.Publication)
+	}
+	for _, sql := range plan.Capture {
+		what := strings.TrimPrefix(strings.TrimPrefix(sql, "DROP "), "IF EXISTS ")
+		fmt.Fprintf(env.Stdout, "%s %s\n", verb, what)
 	}
 	if !c.Apply {
 		env.Next("archiver detach --apply does it")

@@ -51,6 +51,15 @@ func Check(ctx context.Context, cfg Config) ([]Finding, error) {
 	if err := basesnapshot.CheckPgDump(ctx, cfg.PgDump, facts.version); err != nil {
 		findings = append(findings, problem("pg_dump", "pg_dump", err))
 	}
+	if !cfg.NoSchemaCapture {
+		f, err := captureFinding(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			findings = append(findings, *f)
+		}
+	}
 	if cfg.Store == nil {
 		return findings, nil
 	}

@@ -49,6 +49,7 @@ type Config struct {
 	Until            string // "", "current" or an LSN: archive up to there and return
 	NewArchive       bool   // adopt a slot that is there already although the archive is empty
 	AcceptGap        bool   // record a hole and go on with a new slot
+	NoSchemaCapture  bool   // install no event triggers
 	Standby          bool   // wait for the slot while another archiver has it
 	SnapshotJobs     int    // 2
 	SnapshotSchedule string // cron expression in UTC, "" for none

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/catalog"
+	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
 	"tidemark/objectstore"
 	"tidemark/walstream"
@@ -17,7 +18,9 @@ import (
 type DetachPlan struct {
 	Slot        string `json:"slot,omitempty"`        // "" when there is none
 	Publication string `json:"publication,omitempty"` // "" when there is none
-	Applied     bool   `json:"applied"`
+	// Capture has the statements that remove the capture of schema changes; none where it isn't installed.
+	Capture []string `json:"capture,omitempty"`
+	Applied bool     `json:"applied"`
 }
 
 // Detach plans the removal of the slot and the publication from the source, and does it with apply. It
@@ -51,6 +54,9 @@ func Detach(ctx context.Context, cfg Config, apply bool) (*DetachPlan, error) {
 	if there {
 		plan.Publication = publication
 	}
+	if plan.Capture, err = ddl.UninstallPlan(ctx, conn); err != nil {
+		return nil, err
+	}
 	if !apply {
 		return plan, nil
 	}
@@ -65,6 +71,11 @@ func (p *DetachPlan) apply(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if p.Publication != "" {
 		if err := walstream.DropPublication(ctx, conn, p.Publication); err != nil {
+			return err
+		}
+	}
+	if len(p.Capture) > 0 {
+		if _, err := ddl.Uninstall(ctx, conn); err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,9 @@ func (r *runner) beginHistory(ctx context.Context, why *divergedError) error {
 		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
 			return err
 		}
+		if err := r.installCapture(ctx, conn); err != nil {
+			return err
+		}
 		from, err := r.slotPosition(ctx, conn)
 		if err != nil {
 			return err
@@ -177,6 +180,9 @@ func (r *runner) slotBehindGap(ctx context.Context, conn *pgx.Conn, end segment.
 		return 0, slotActive(r.cfg.Slot, slot)
 	}
 	made, err := walstream.EnsurePublication(ctx, conn, r.streamConfig())
+	if err == nil {
+		err = r.installCapture(ctx, conn)
+	}
 	if err != nil {
 		return 0, err
 	}

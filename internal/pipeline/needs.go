@@ -47,7 +47,8 @@ func (n *snapshotNeeds) poke() {
 	}
 }
 
-// relation is told each definition that the stream sends, with the commit LSN of its transaction.
+// relation is told each definition that the stream sends, with the commit LSN of its transaction. Where schema
+// changes are captured nobody tells: a restore replays them.
 func (n *snapshotNeeds) relation(r *segment.Relation, commit segment.LSN) {
 	n.mu.Lock()
 	name, shown := r.String(), shownRelation{relationShape(r), commit}

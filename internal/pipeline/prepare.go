@@ -54,6 +54,9 @@ func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err
 		}
 	}
 	if history, ok := r.catalog.View().Newest(); ok {
+		if err := r.installCapture(ctx, conn); err != nil {
+			return nil, err
+		}
 		return nil, r.continueHistory(ctx, facts, slot, history)
 	}
 	return r.firstHistory(ctx, conn, facts, slot)
@@ -236,6 +239,9 @@ func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceF
 		return nil, fault.New(fault.Gap, "run with --new-archive to start from it", "slot %q exists already but the archive holds nothing", r.cfg.Slot)
 	}
 	if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
+		return nil, err
+	}
+	if err := r.installCapture(ctx, conn); err != nil {
 		return nil, err
 	}
 	if slot != nil {

@@ -33,6 +33,7 @@ type job struct {
 	to      segment.LSN
 	segment *catalog.Segment // without objects
 	parts   []*upload
+	inexact []catalog.Inexact
 }
 
 // publisher makes the stream durable: it uploads parts as they come, appends entries in stream order, and
@@ -44,6 +45,7 @@ type publisher struct {
 	epoch   uint64
 	ack     func(segment.LSN)
 	verify  func(context.Context, segment.LSN) error // sees to it that the catalog says what was withheld before a position
+	found   func(reason string)                      // told of a segment's inexact ranges
 	buffers *buffers
 	metrics *metrics
 	log     *slog.Logger
@@ -183,6 +185,10 @@ func (p *publisher) publish(ctx context.Context, j job) error {
 	p.durable.Store(uint64(j.to))
 	p.ack(j.to)
 	p.account(j)
+	if len(j.inexact) > 0 {
+		p.log.Warn("a schema change can't be replayed exactly", "lsn", j.inexact[0].From, "reason", j.inexact[0].Reason, "more", len(j.inexact)-1)
+		p.found(j.inexact[0].Reason)
+	}
 	return nil
 }
 
@@ -196,7 +202,7 @@ func (p *publisher) entry(v *catalog.View, j job) catalog.Entry {
 	}
 	s := *j.segment
 	s.RunningMax = max(running, s.MaxCommitTime)
-	e.Segment = &s
+	e.Segment, e.Inexact = &s, j.inexact
 	return e
 }
 

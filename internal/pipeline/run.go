@@ -45,6 +45,8 @@ type runner struct {
 	before       catalog.Claim // the claim that its first one followed
 	beforeSilent time.Duration // how old the archive's newest entry was then
 
+	replaced string // identity of the capture that installCapture put another in place of
+
 	announcing sync.Mutex
 
 	mu        sync.Mutex

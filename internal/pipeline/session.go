@@ -178,7 +178,7 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 		store: r.cfg.Store, catalog: r.catalog, history: start.history, epoch: start.epoch, ack: stream.Ack,
 		// A session has its own buffers: what an abandoned one left half full is nobody's.
 		buffers: newBuffers(uploadsInFlight+1, segment.BufferSize(r.cfg.PartSize, 0)), metrics: r.metrics, log: r.log,
-		verify: start.watch.verify,
+		verify: start.watch.verify, found: r.inexactFound,
 	})
 	published := make(chan error, 1)
 	go func() {
@@ -270,9 +270,14 @@ func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publish
 				Buffer: func() ([]byte, error) { return pub.buffers.get(ctx) }, Emit: emit,
 			})
 		},
-		onCommit: r.activity.commit, onRel: r.needs.relation,
+		onCommit: r.activity.commit, onRel: func(rel *segment.Relation, commit segment.LSN) {
+			if !start.watch.capturing.Load() {
+				r.needs.relation(rel, commit)
+			}
+		},
 		end: end, last: end, now: time.Now(), watermarkAt: time.Now(),
 		relations: map[uint32]*relationState{}, types: map[uint32]*typeState{},
+		shapes: map[uint32]shownShape{}, capturing: start.watch.capturing.Load,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tidemark/catalog"
+	"tidemark/internal/ddl"
 	"tidemark/segment"
 	"tidemark/walstream"
 )
@@ -54,7 +55,11 @@ type sink struct {
 	message     *messageScan
 	relations   map[uint32]*relationState
 	types       map[uint32]*typeState
-	closeSoon   bool // a mark was seen: close at the transaction's end
+	shapes      map[uint32]shownShape
+	changes     int               // schema changes seen
+	capturing   func() bool       // whether schema changes are written into the stream
+	inexact     []catalog.Inexact // of the open segment's schema changes
+	closeSoon   bool              // a mark was seen: close at the transaction's end
 	now         time.Time
 	watermarkAt time.Time
 	urgentSince time.Time // since when a stopping primary waits; zero: it doesn't
@@ -64,6 +69,12 @@ type sink struct {
 type relationState struct {
 	def segment.Relation
 	fed uint64 // the segment that has this definition
+}
+
+// shownShape is a relation as the session's stream showed it last.
+type shownShape struct {
+	shape   string
+	changes int // schema changes seen until then
 }
 
 type typeState struct {
@@ -81,8 +92,15 @@ type messageScan struct {
 
 func (m *messageScan) pass(b []byte) {
 	m.left -= int64(len(b))
-	if m.own && len(m.content) < scanLimit {
-		m.content = append(m.content, b[:min(len(b), scanLimit-len(m.content))]...)
+	if !m.own {
+		return
+	}
+	if n := min(len(b), scanLimit-len(m.content)); n > 0 {
+		m.content = append(m.content, b[:n]...)
+		b = b[n:]
+	}
+	if n := min(len(b), maxSchemaChange-len(m.content)); n > 0 && m.isSchemaChange() {
+		m.content = append(m.content, b[:n]...)
 	}
 }
 
@@ -90,7 +108,14 @@ func (m *messageScan) isHeartbeat() bool { return m.own && string(m.content) == 
 
 func (m *messageScan) isMark() bool { return m.own && bytes.HasPrefix(m.content, []byte(markContent)) }
 
-const scanLimit = 64
+func (m *messageScan) isSchemaChange() bool {
+	return m.own && bytes.HasPrefix(m.content, []byte(ddl.ContentPrefix))
+}
+
+const (
+	scanLimit       = 64
+	maxSchemaChange = 16 << 20 // bytes of a message that are gathered
+)
 
 func (s *sink) Begin(b segment.Begin) error {
 	s.inTx, s.rows, s.begin = true, false, b
@@ -136,8 +161,21 @@ func (s *sink) Relation(r *segment.Relation) error {
 	def := *r
 	def.Columns = slices.Clone(r.Columns)
 	s.relations[r.ID] = &relationState{def: def}
-	s.onRel(&def, s.begin.CommitLSN)
+	s.shown(&def)
 	return nil
+}
+
+// shown tells of a definition. Where schema changes are captured, one that differs from what was sent before
+// without any such change in between was made behind the capture's back.
+func (s *sink) shown(r *segment.Relation) {
+	s.onRel(r, s.begin.CommitLSN)
+	shape, before := relationShape(r), s.shapes[r.ID]
+	if s.capturing() && before.shape != "" && before.shape != shape && before.changes == s.changes && !s.skipping {
+		at := s.begin.CommitLSN
+		s.inexact = append(s.inexact, catalog.Inexact{From: at, To: at + 1, Tables: []string{r.String()},
+			Reason: "table " + r.String() + " was changed and the change was not captured (event_triggers = off?)"})
+	}
+	s.shapes[r.ID] = shownShape{shape: shape, changes: s.changes}
 }
 
 func (s *sink) Type(t segment.TypeDef) error {
@@ -228,12 +266,35 @@ func (s *sink) Bytes(b []byte) error {
 	if m := s.message; m != nil && m.left > 0 {
 		m.pass(b)
 		s.closeSoon = s.closeSoon || m.isMark()
+		if m.left == 0 && m.isSchemaChange() && !s.skipping {
+			s.schemaChange(m.content)
+		}
 	}
 	if s.skipping {
 		s.messagePassed()
 		return nil
 	}
 	return s.writer.Bytes(b)
+}
+
+// schemaChange notes where the replay of a change can't give what the source has.
+func (s *sink) schemaChange(content []byte) {
+	s.changes++
+	var reason string
+	var tables []string
+	m, err := ddl.Decode(content)
+	switch {
+	case len(content) == maxSchemaChange:
+		reason = "a schema change is too long to be replayed"
+	case err != nil:
+		reason = fmt.Sprintf("a schema change can't be read: %v", err)
+	case m.Inexact != "":
+		reason, tables = m.Tag+": "+m.Inexact, m.Tables
+	default:
+		return
+	}
+	at := s.begin.CommitLSN
+	s.inexact = append(s.inexact, catalog.Inexact{From: at, To: at + 1, Tables: tables, Reason: reason})
 }
 
 // messagePassed ends the skipping of a message outside a transaction once its content is through.
@@ -311,8 +372,8 @@ func (s *sink) close() error {
 	if lsn != 0 {
 		payload.Sequences = &catalog.SequenceState{LSN: lsn, Changed: changed}
 	}
-	j := job{kind: catalog.KindSegment, from: s.end, to: s.last, segment: payload, parts: s.parts}
-	s.writer, s.parts, s.closeSoon = nil, nil, false
+	j := job{kind: catalog.KindSegment, from: s.end, to: s.last, segment: payload, parts: s.parts, inexact: s.inexact}
+	s.writer, s.parts, s.inexact, s.closeSoon = nil, nil, nil, false
 	s.end = s.last
 	s.pub.metrics.pending.closed(s.end)
 	s.pub.metrics.segmentOpened.Store(0)

@@ -27,7 +27,7 @@ func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *wal
 	if err := r.resolveUntil(ctx); err != nil {
 		return err
 	}
-	var rest <-chan time.Time // set while snapshots that are not urgent wait
+	var rest, breath <-chan time.Time // set while snapshots that are not urgent wait, and while all do
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,6 +37,8 @@ func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *wal
 		case <-r.needs.wake:
 		case <-rest:
 			rest = nil
+		case <-breath:
+			breath = nil
 		case <-r.nextScheduled():
 			r.needs.request("scheduled")
 		}
@@ -46,13 +48,15 @@ func (r *runner) snapshots(ctx context.Context, stop <-chan struct{}, first *wal
 		} else if rest != nil {
 			reason = ""
 		}
-		if reason == "" {
+		if reason == "" || breath != nil {
 			continue
 		}
 		started := time.Now()
 		if err := r.insistOnSnapshot(ctx, reason, nil, false); err != nil {
 			return err
 		}
+		// Schema changes that can't be replayed may come as fast as snapshots are taken.
+		breath = time.After(min(time.Since(started), time.Hour))
 		rest = time.After(min(snapshotPause*time.Since(started), time.Hour))
 	}
 }

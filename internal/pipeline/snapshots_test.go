@@ -96,6 +96,7 @@ func (r *running) snapshotAfter(lsn segment.LSN) catalog.SnapshotPoint {
 // is still on its way.
 func TestDDLDuringTheFirstSnapshotAsksForAnother(t *testing.T) {
 	w := newWorld(t, nil)
+	w.cfg.NoSchemaCapture = true
 	held, release := make(chan struct{}), make(chan struct{})
 	var once bool
 	w.store.OnPut(func(key string) error {
@@ -121,6 +122,7 @@ func TestDDLDuringTheFirstSnapshotAsksForAnother(t *testing.T) {
 
 func TestDDLWhileStreamingAsksForASnapshot(t *testing.T) {
 	w := newWorld(t, nil)
+	w.cfg.NoSchemaCapture = true
 	w.catchUp()
 	r := w.start()
 	before := w.flush()
@@ -133,6 +135,7 @@ func TestDDLWhileStreamingAsksForASnapshot(t *testing.T) {
 // the slot hold back WAL too.
 func TestLaterSnapshotThatFailsLeavesTheStreamAlone(t *testing.T) {
 	w := newWorld(t, nil)
+	w.cfg.NoSchemaCapture = true
 	w.catchUp()
 	r := w.start(func(c *Config) { c.PgDump = "/nonexistent/pg_dump" })
 	w.exec("ALTER TABLE t ADD c int; INSERT INTO t VALUES (1, 'x')")

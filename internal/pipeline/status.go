@@ -3,9 +3,11 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"tidemark/catalog"
+	"tidemark/internal/ddl"
 	"tidemark/objectstore"
 	"tidemark/segment"
 	"tidemark/walstream"
@@ -33,13 +35,17 @@ type Status struct {
 	LagBytes          *int64             `json:"lag_bytes"`
 	LagSeconds        *float64           `json:"lag_seconds"`
 	LastVerified      *segment.Timestamp `json:"last_verified"`
-	SourceError       string             `json:"source_error,omitempty"` // why the source did not answer
+	SchemaCapture     string             `json:"schema_capture"`                  // on, off, or unknown where the source did not answer
+	SchemaCaptureHint string             `json:"schema_capture_reason,omitempty"` // why it is off, and what mends it
+	Inexact           int                `json:"inexact"`                         // ranges of the newest history whose replay is not exact
+	SourceError       string             `json:"source_error,omitempty"`          // why the source did not answer
 }
 
 // sourceState is what the source says of the slot.
 type sourceState struct {
-	flush segment.LSN
-	slot  *walstream.SlotState // nil when it is gone
+	flush   segment.LSN
+	slot    *walstream.SlotState // nil when it is gone
+	capture ddl.Status
 }
 
 // Thresholds of the state: how far behind is still protected, and how old the archive's newest word may be
@@ -71,6 +77,7 @@ func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now ti
 		s.SourceError = err.Error()
 	}
 	s.fillSource(src, history.End, view.Head().At, now)
+	s.fillCapture(src, view)
 	s.judge(src, view, now)
 	return s, nil
 }
@@ -105,6 +112,21 @@ func (s *Status) fillSource(src *sourceState, end segment.LSN, archived, now tim
 	s.LagSeconds = &seconds
 	if src.slot != nil {
 		s.ConfirmedFlushLSN, s.RetainedBytes = &src.slot.ConfirmedFlush, &src.slot.RetainedBytes
+	}
+}
+
+func (s *Status) fillCapture(src *sourceState, view *catalog.View) {
+	s.SchemaCapture = "unknown"
+	if src != nil {
+		s.SchemaCapture = "on"
+		if !src.capture.Current {
+			s.SchemaCapture, s.SchemaCaptureHint = "off", strings.Join(src.capture.Missing, " ")
+		}
+	}
+	for _, i := range view.Inexact() {
+		if i.History == s.History {
+			s.Inexact++
+		}
 	}
 }
 
@@ -169,6 +191,9 @@ func readSourceState(ctx context.Context, dsn string, h *catalog.History) (*sour
 	if s.slot, err = walstream.ReadSlot(ctx, conn, h.Slot); err != nil {
 		return nil, err
 	}
-	s.flush, err = flushLSN(ctx, conn)
+	if s.flush, err = flushLSN(ctx, conn); err != nil {
+		return nil, err
+	}
+	s.capture, err = ddl.Probe(ctx, conn)
 	return s, err
 }

@@ -151,7 +151,7 @@ func TestIdleArchiveCatchesUpAtOnce(t *testing.T) {
 	w := newWorld(t, nil)
 	w.catchUp()
 	w.catchUp()
-	w.exec("SELECT pg_logical_emit_message(false, 'app', repeat('x', 100000)); SELECT pg_logical_emit_message(false, 'tidemark', 'mark:none')")
+	w.exec("SELECT pg_logical_emit_message(false, 'app', repeat('x', 100000)); SELECT pg_logical_emit_message(false, 'tidemark', 'mark:none'); CHECKPOINT")
 	at := w.flush()
 	w.catchUp()
 	require.GreaterOrEqual(t, w.newest().End, at)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,9 @@ import (
 // while nobody looked.
 type watched struct {
 	Publication *walstream.PublicationState `json:"publication,omitempty"`
+	Capture     string                      `json:"capture,omitempty"` // captureState.Identity; "": schema changes are not captured
+	Schema      string                      `json:"schema,omitempty"`  // basesnapshot.SchemaFingerprint, where they are not
+	Unseen      string                      `json:"unseen,omitempty"`  // captureState.Unseen
 }
 
 // text is how the catalog keeps it.
@@ -34,27 +38,46 @@ func (w watched) text() (string, error) {
 }
 
 // watch looks at what the stream can't tell of a session's source: whether the publication withheld rows (rule
-// 6). What it finds stands in the catalog before the segments that lack them: the publisher asks before it
-// appends an entry. It has a connection of its own.
+// 6), and whether the schema changed without a message. What it finds stands in the catalog before the segments
+// that lack rows: the publisher asks before it appends an entry. It has a connection of its own.
 type watch struct {
-	cfg     *Config
-	catalog *catalog.Log
-	log     *slog.Logger
-	history catalog.HistoryPoint
-	found   func(reason string) // told of each inexact range that was recorded
+	cfg      *Config
+	catalog  *catalog.Log
+	log      *slog.Logger
+	history  catalog.HistoryPoint
+	found    func(reason string) // told of each inexact range that was recorded
+	snapshot func(reason string) // asks for a base snapshot
 
-	mu   sync.Mutex
-	conn *pgx.Conn // nil: not connected
-	seen watched
-	good segment.LSN // nothing was withheld before
+	capturing atomic.Bool // schema changes are written into the stream
+
+	mu      sync.Mutex
+	conn    *pgx.Conn // nil: not connected
+	version int       // server_version_num
+	seen    watched
+	capture captureState
+	good    segment.LSN // nothing was withheld before
+	schema  schemaWatch
+	// narrowSince is since when the publication sends less than everything; zero: it doesn't.
+	narrowSince time.Time
 }
 
-// lookTimeout bounds one look at the source, which the publisher may be waiting for.
-const lookTimeout = 2 * time.Second
+// schemaWatch is the watch over a schema whose changes are not captured.
+type schemaWatch struct {
+	good   segment.LSN // the schema was as seen before
+	before segment.LSN // good as of the look before: a change may commit in the WAL well before others see it
+	next   time.Time   // when to look again
+}
+
+// Bounds of one look at the source. The publisher waits for it no longer than that, and leaves out the schema's
+// fingerprint, which takes long where there are very many tables.
+const (
+	lookTimeout     = 20 * time.Second
+	publisherAwaits = 2 * time.Second
+)
 
 // watchSource begins a session's watch by comparing the source with what the catalog noted last.
 func (r *runner) watchSource(ctx context.Context, view *catalog.View, h catalog.HistoryPoint) (*watch, error) {
-	w := &watch{cfg: &r.cfg, catalog: r.catalog, log: r.log, history: h, good: h.End, found: r.inexactFound}
+	w := &watch{cfg: &r.cfg, catalog: r.catalog, log: r.log, history: h, good: h.End, found: r.inexactFound, snapshot: r.needs.request}
 	if claim := view.Epoch(); claim.Seq > h.Seq && claim.Writer.Source != "" {
 		if err := json.Unmarshal([]byte(claim.Writer.Source), &w.seen); err != nil {
 			return nil, fault.Wrap(err, fault.Damage, "restorer verify names everything that is wrong", "the catalog's note of the source can't be read")
@@ -64,13 +87,22 @@ func (r *runner) watchSource(ctx context.Context, view *catalog.View, h catalog.
 			return nil, err
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.look(ctx); err != nil {
-		w.disconnect()
-		return nil, err
+	w.schema.good, w.schema.before = w.good, w.good
+	if w.seen.Capture != "" && w.seen.Capture == r.replaced {
+		w.seen.Capture = replacedCapture // by ourselves, in one transaction
 	}
-	return w, nil
+	for {
+		w.mu.Lock()
+		err := w.look(ctx, true)
+		w.mu.Unlock()
+		if err == nil {
+			return w, nil
+		}
+		if !errors.Is(err, errHold) || !wait(ctx, 100*time.Millisecond) {
+			w.close()
+			return nil, err
+		}
+	}
 }
 
 // unverified is how old an entry must be, compared to the newest, that the archiver which appended it certainly
@@ -116,6 +148,13 @@ func (w *watch) recorded() (string, error) {
 	return w.seen.text()
 }
 
+// errHold says that the publication sends less than everything, and may be mended in a moment: until then nothing
+// is known to be good.
+var errHold = errors.New("the publication does not send everything")
+
+// narrowPatience is how long a publication may send less than everything before the session ends.
+const narrowPatience = 3 * time.Second
+
 // run looks every second until ctx ends. Its error ends the session.
 func (w *watch) run(ctx context.Context) error {
 	for {
@@ -123,7 +162,7 @@ func (w *watch) run(ctx context.Context) error {
 			return nil
 		}
 		w.mu.Lock()
-		err := w.tolerantLook(ctx)
+		err := w.tolerantLook(ctx, lookTimeout)
 		w.mu.Unlock()
 		if err != nil {
 			return err
@@ -134,21 +173,33 @@ func (w *watch) run(ctx context.Context) error {
 // verify makes sure, if the source answers, that nothing was withheld before a position: what was stands in the
 // catalog when it returns.
 func (w *watch) verify(ctx context.Context, to segment.LSN) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.good >= to {
-		return nil
+	for {
+		w.mu.Lock()
+		var err error
+		if w.good < to {
+			err = w.tolerantLook(ctx, publisherAwaits)
+		}
+		holds := !w.narrowSince.IsZero()
+		w.mu.Unlock()
+		if err != nil || !holds {
+			return err
+		}
+		if !wait(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
+		}
 	}
-	return w.tolerantLook(ctx)
 }
 
 // tolerantLook is look that leaves a source that doesn't answer for the next time: the archive must go on while
 // a primary shuts down, and what changed is found at the next START too.
-func (w *watch) tolerantLook(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, lookTimeout)
+func (w *watch) tolerantLook(ctx context.Context, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := w.look(limited)
+	err := w.look(limited, limit > publisherAwaits)
 	var bad *sourceError
+	if errors.Is(err, errHold) {
+		return nil
+	}
 	if err == nil || !errors.As(err, &bad) {
 		return err
 	}
@@ -177,8 +228,9 @@ func (w *watch) close() {
 	w.disconnect()
 }
 
-// look compares the source with what was seen last and records what may have been withheld since.
-func (w *watch) look(ctx context.Context) error {
+// look compares the source with what was seen last and records what may have been withheld since; thorough, also
+// the schema where its changes are not captured.
+func (w *watch) look(ctx context.Context, thorough bool) error {
 	if w.conn == nil {
 		conn, err := walstream.Connect(ctx, w.cfg.DSN)
 		if err != nil {
@@ -191,57 +243,79 @@ func (w *watch) look(ctx context.Context) error {
 	if err != nil {
 		return &sourceError{err}
 	}
-	now, err := walstream.ReadPublicationState(ctx, w.conn, w.cfg.Publication, w.seen.Publication)
+	pub, err := walstream.ReadPublicationState(ctx, w.conn, w.cfg.Publication, w.seen.Publication)
 	if err != nil {
 		return &sourceError{err}
 	}
-	if now == nil {
+	if pub == nil {
 		return nil // the stream itself fails at what is written without it: that is a gap
 	}
-	ranges, err := w.compare(ctx, now)
+	if w.holds(pub) {
+		return errHold
+	}
+	now := watched{Publication: pub}
+	var ranges []catalog.Inexact
+	if w.seen.Publication != nil && !w.seen.Publication.Same(pub) {
+		changes, err := walstream.PublicationChanges(ctx, w.conn, w.seen.Publication, pub)
+		if err != nil {
+			return &sourceError{err}
+		}
+		for _, c := range changes {
+			ranges = append(ranges, catalog.Inexact{From: w.good, Tables: c.Tables, Reason: c.Reason})
+		}
+	}
+	reason, err := w.lookAtSchema(ctx, &now, flush, thorough)
 	if err != nil {
+		return &sourceError{err}
+	}
+	if reason != "" {
+		ranges = append(ranges, catalog.Inexact{From: w.schema.before, Reason: reason})
+	}
+	if err := w.settle(ctx, now, ranges); err != nil {
 		return err
 	}
-	if len(ranges) > 0 {
-		if err := w.record(ctx, watched{Publication: now}, ranges); err != nil {
-			return err
-		}
-		w.good = ranges[0].To
-	}
-	w.seen.Publication = now
-	if !now.Pending {
+	if !pub.Pending {
 		w.good = max(w.good, flush)
 	}
-	return w.usable(now)
+	return w.usable(pub)
 }
 
-// compare returns the ranges in which rows were withheld.
-func (w *watch) compare(ctx context.Context, now *walstream.PublicationState) ([]catalog.Inexact, error) {
-	if w.seen.Publication == nil || w.seen.Publication.Same(now) {
-		return nil, nil
+// holds reports whether the publication sends less than everything since a moment ago: it is not judged yet.
+func (w *watch) holds(pub *walstream.PublicationState) bool {
+	if pub.MissingOperations() == "" {
+		w.narrowSince = time.Time{}
+		return false
 	}
-	changes, err := walstream.PublicationChanges(ctx, w.conn, w.seen.Publication, now)
-	if err != nil || len(changes) == 0 {
-		return nil, errAs(err)
+	if w.narrowSince.IsZero() {
+		w.narrowSince = time.Now()
+		w.log.Warn("the publication no longer sends everything", "publication", w.cfg.Publication, "missing", pub.MissingOperations())
 	}
-	var to segment.LSN
-	if err := w.conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(lsnScanner{&to}); err != nil {
-		return nil, &sourceError{err}
-	}
-	from := max(min(w.good, to-1), w.history.From)
-	ranges := make([]catalog.Inexact, len(changes))
-	for i, c := range changes {
-		ranges[i] = catalog.Inexact{From: from, To: max(to, from+1), Tables: c.Tables, Reason: c.Reason}
-	}
-	return ranges, nil
+	return time.Since(w.narrowSince) < narrowPatience
 }
 
-// errAs marks an error of the source, if there is one.
-func errAs(err error) error {
-	if err == nil {
-		return nil
+// settle records the ranges, which end now, and takes over what was seen.
+func (w *watch) settle(ctx context.Context, now watched, ranges []catalog.Inexact) error {
+	if len(ranges) > 0 {
+		var to segment.LSN
+		if err := w.conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(lsnScanner{&to}); err != nil {
+			return &sourceError{err}
+		}
+		for i := range ranges {
+			ranges[i].From = max(min(ranges[i].From, to-1), w.history.From)
+			ranges[i].To = max(to, ranges[i].From+1)
+		}
+		if err := w.record(ctx, now, ranges); err != nil {
+			return err
+		}
+		w.good = max(w.good, to)
+		w.schema.good, w.schema.before = max(w.schema.good, to), max(w.schema.good, to)
 	}
-	return &sourceError{err}
+	if w.seen.Unseen != "" && w.seen.Unseen != now.Unseen {
+		w.snapshot("event triggers, settings or privileges of the database changed")
+	}
+	w.seen = now
+	w.capturing.Store(now.Capture != "")
+	return nil
 }
 
 // usable refuses to go on with a publication that sends less than everything: the slot keeps what is written
@@ -266,14 +340,15 @@ func (w *watch) record(ctx context.Context, now watched, ranges []catalog.Inexac
 	for i, g := range ranges {
 		reasons[i] = g.Reason
 	}
-	_, err = w.catalog.Append(ctx, func(*catalog.View) (catalog.Entry, error) {
-		return catalog.Entry{Kind: catalog.KindInexact, History: w.history.Number, From: ranges[0].From, To: ranges[0].To,
-			Inexact: ranges, Source: text}, nil
-	})
+	e := catalog.Entry{Kind: catalog.KindInexact, History: w.history.Number, From: ranges[0].From, To: ranges[0].To, Inexact: ranges, Source: text}
+	for _, g := range ranges {
+		e.From, e.To = min(e.From, g.From), max(e.To, g.To)
+	}
+	_, err = w.catalog.Append(ctx, func(*catalog.View) (catalog.Entry, error) { return e, nil })
 	if err != nil {
 		return err
 	}
-	w.log.Warn("what is archived of a range is not all", "history", w.history.Number, "from", ranges[0].From, "to", ranges[0].To,
+	w.log.Warn("what is archived of a range is not all", "history", w.history.Number, "from", e.From, "to", e.To,
 		"reason", strings.Join(reasons, "; "))
 	w.found(reasons[0])
 	return nil

@@ -119,7 +119,7 @@ func TestTableThatJoinsAListIsInexactUntilItsSnapshot(t *testing.T) {
 	w.exec("ALTER PUBLICATION tidemark ADD TABLE other")
 	joined := w.flush() - 1
 	p := r.inexactAt(joined)
-	require.Equal(t, []string{"public.other"}, p.Tables)
+	require.Equal(t, []string{"public.other"}, p.Tables, p.Reason)
 	s := r.snapshotAfter(p.To - 1)
 	m, err := basesnapshot.ReadManifest(context.Background(), w.store, s.Snapshot)
 	require.NoError(t, err)
