@@ -27,7 +27,7 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
-	var short []string
+	short := 0
 	for _, s := range r.manifest.Sequences {
 		name := segment.QualifiedName(s.Namespace, s.Name)
 		if !r.hasSequence(s) {
@@ -40,13 +40,18 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 		if err := r.setSequence(ctx, conn, s, state); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
 		}
-		short = append(short, name)
+		short++
 		r.advance(1)
 	}
-	if at < r.plan.Cut && len(short) > 0 && r.plan.Transactions > 0 {
+	r.noteSequences(at, short)
+	return nil
+}
+
+// noteSequences tells if the newest sample of the sequences is older than the target.
+func (r *run) noteSequences(at segment.LSN, sequences int) {
+	if at < r.plan.Cut && sequences > 0 && r.plan.Transactions > 0 {
 		r.note(fmt.Sprintf("no sample of the sequences at or after the target is archived: they are as of LSN %s, or as high as their columns need", at))
 	}
-	return nil
 }
 
 // hasSequence reports whether the sequence is restored, or was there for a restore of rows alone.
@@ -204,7 +209,12 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+value)
 	}
 	for _, statement := range sql {
-		if err := exec(ctx, conn, statement); err != nil {
+		err := exec(ctx, conn, statement)
+		if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" && !r.server.superuser {
+			r.note("without superuser, left out: " + statement)
+			continue
+		}
+		if err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "settings of the database")
 		}
 	}

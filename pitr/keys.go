@@ -18,15 +18,12 @@ func (r *run) prepareReplay(ctx context.Context) error {
 		return err
 	}
 	defer closeNow(conn)
-	if err := r.unlockIdentities(ctx, conn); err != nil {
-		return err
-	}
 	if r.o.DataOnly {
 		return nil // its indexes are there
 	}
 	var builds []*build
 	for _, t := range r.chosen.tables {
-		if !r.changes(t.String()) {
+		if !r.changes(t.String()) || r.schemaFirst() {
 			continue
 		}
 		for _, it := range r.identityItems(t) {
@@ -123,7 +120,7 @@ order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) el
 		return nil
 	}
 	name := quoteIdent(helperPrefix + itoa(int64(t.OID)))
-	r.helpers = append(r.helpers, quoteIdent(namespace)+"."+name)
+	r.helpers[t.OID] = quoteIdent(namespace) + "." + name
 	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+quoteIdent(best)+")")
 }
 
@@ -142,10 +139,10 @@ func hashable(t *basesnapshot.Table, column string) int {
 
 func (r *run) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
 	for _, name := range r.helpers {
-		if err := exec(ctx, conn, "DROP INDEX "+name); err != nil {
+		if err := exec(ctx, conn, "DROP INDEX IF EXISTS "+name); err != nil {
 			return err
 		}
 	}
-	r.helpers = nil
+	clear(r.helpers)
 	return nil
 }

@@ -15,21 +15,27 @@ import (
 
 // dataPhases loads the snapshot's rows and replays what came after.
 func (r *run) dataPhases(ctx context.Context) error {
-	if r.o.SchemaOnly {
+	if !r.o.SchemaOnly {
+		var total int64
+		for _, t := range r.chosen.tables {
+			total += t.StoredBytes()
+		}
+		if err := r.phase(ctx, PhaseSnapshot, "bytes", total, r.load); err != nil {
+			return err
+		}
+	}
+	if len(r.replayed()) == 0 {
 		return nil
 	}
-	var total int64
-	for _, t := range r.chosen.tables {
-		total += t.StoredBytes()
+	if r.schemaFirst() {
+		if err := r.fullSchema(ctx); err != nil {
+			return err
+		}
 	}
-	if err := r.phase(ctx, PhaseSnapshot, "bytes", total, r.load); err != nil {
-		return err
-	}
-	if len(r.plan.entries) == 0 {
-		return nil
-	}
-	if err := r.phase(ctx, PhaseKeys, "steps", 0, r.prepareReplay); err != nil {
-		return err
+	if !r.o.SchemaOnly {
+		if err := r.phase(ctx, PhaseKeys, "steps", 0, r.prepareReplay); err != nil {
+			return err
+		}
 	}
 	return r.phase(ctx, PhaseReplay, "bytes", r.plan.Bytes-r.plan.Snapshot.Bytes, r.replay)
 }

@@ -111,6 +111,7 @@ func (plan *Plan) add(c catalog.Counts, times int64) {
 	plan.Updates += times * c.Updates
 	plan.Deletes += times * c.Deletes
 	plan.Truncates += times * c.Truncates
+	plan.SchemaChanges += times * c.DDL
 }
 
 // walk goes through the entries from the snapshot to the cut, checks that they tile that range without
@@ -118,7 +119,7 @@ func (plan *Plan) add(c catalog.Counts, times int64) {
 func (p *planner) walk(ctx context.Context, of *Plan) (*Plan, error) {
 	plan := *of
 	plan.Segments, plan.Objects, plan.Transactions, plan.Inserts, plan.Updates, plan.Deletes, plan.Truncates = 0, 0, 0, 0, 0, 0, 0
-	plan.Bytes = plan.Snapshot.Bytes
+	plan.Bytes, plan.SchemaChanges = plan.Snapshot.Bytes, 0
 	plan.TablesUnlisted, plan.walked = false, true
 	sum := tableSums{}
 	at := plan.snapshot.LSN
@@ -177,6 +178,7 @@ func (p *planner) part(ctx context.Context, plan *Plan, sum tableSums, e catalog
 			continue
 		}
 		c.Transactions++
+		c.DDL += int64(t.DDL)
 		for _, change := range t.Changes {
 			c.Inserts += change.Inserts
 			c.Updates += change.Updates

@@ -23,16 +23,17 @@ type Plan struct {
 	LastKept     *Commit `json:"last_kept"`      // nil: no archived commit lies before Cut in this window
 	FirstLeftOut *Commit `json:"first_left_out"` // nil: no later commit is archived
 
-	Segments     int64       `json:"segments"` // catalog entries to replay
-	Objects      int64       `json:"objects"`  // segment objects to read; the snapshot's come from its manifest
-	Bytes        int64       `json:"bytes"`    // stored, of the segment objects and the snapshot
-	Transactions int64       `json:"transactions"`
-	Inserts      int64       `json:"inserts"` // rows, of all tables
-	Updates      int64       `json:"updates"`
-	Deletes      int64       `json:"deletes"`
-	Truncates    int64       `json:"truncates"`
-	Tables       []PlanTable `json:"tables"`               // changed by the replay, by name
-	TablesCut    bool        `json:"tables_cut,omitempty"` // a segment changed more tables than the catalog lists: Tables is incomplete
+	Segments      int64       `json:"segments"` // catalog entries to replay
+	Objects       int64       `json:"objects"`  // segment objects to read; the snapshot's come from its manifest
+	Bytes         int64       `json:"bytes"`    // stored, of the segment objects and the snapshot
+	Transactions  int64       `json:"transactions"`
+	Inserts       int64       `json:"inserts"` // rows, of all tables
+	Updates       int64       `json:"updates"`
+	Deletes       int64       `json:"deletes"`
+	Truncates     int64       `json:"truncates"`
+	SchemaChanges int64       `json:"schema_changes"`
+	Tables        []PlanTable `json:"tables"`               // changed by the replay, by name
+	TablesCut     bool        `json:"tables_cut,omitempty"` // a segment changed more tables than the catalog lists: Tables is incomplete
 
 	// TablesUnlisted says that Tables is empty because the range is so long that counting by table would
 	// have read much of the catalog. Restore reads it, and counts.

@@ -28,6 +28,9 @@ type Options struct {
 	NoOwner      bool // everything belongs to the connecting role
 	NoPrivileges bool // no GRANT and REVOKE
 
+	// AcceptInexact goes past what the archive says it does not have exactly, with a note of each.
+	AcceptInexact bool
+
 	Progress func(Progress) // may be nil; called from several goroutines, one at a time
 	// Last gives SQL that the restore's last transaction runs in the database: it is done exactly if the
 	// restore is. May be nil.

@@ -28,9 +28,13 @@ type run struct {
 	chosen     *selection
 	names      *schemaMap                // nil: everything keeps its schema
 	extensions []basesnapshot.SchemaItem // with another schema: items among which the needed extensions are
+	joins      []string                  // roles to become a member of: objects will belong to them
+	joined     []string                  // of which the restoring role is a member by now
+	limits     []string                  // what can't be done, said before the start
 	early      map[int]bool              // post-data items already made before replay
-	always     []identityColumn
-	helpers    []string // indexes made for the replay alone, quoted
+	helpers    map[uint32]string         // indexes made for the replay alone, quoted, by the source OID of their table
+	last       string                    // SQL that comes last of all
+	entries    []catalog.Entry           // segments to replay
 	report     *Report
 
 	mu      sync.Mutex // of progress and copied
@@ -78,7 +82,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
+	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, helpers: map[uint32]string{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
 	r.history, _ = o.Archive.view.History(o.Plan.History)
 	r.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot)
 	if err != nil {
@@ -90,7 +94,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if r.manifest.Database.Encoding == "SQL_ASCII" {
 		conn.encoding = "SQL_ASCII"
 	}
-	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication)
+	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication, o.Plan.SchemaChanges > 0 && !o.DataOnly && o.AsSchema == "")
 	if len(filter) > 0 && len(r.chosen.tables) == 0 {
 		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
 	}
@@ -148,10 +152,14 @@ func (r *run) execute(ctx context.Context) error {
 		if err = r.preflight(ctx); err == nil {
 			r.plan, err = r.plan.walkAll(ctx, r.o.Archive)
 		}
+		if err == nil {
+			err = r.preflightChanges(ctx)
+		}
 		return err
 	})
 	if r.place != nil {
 		defer r.place.close(context.WithoutCancel(ctx))
+		defer r.leaveRoles(context.WithoutCancel(ctx))
 	}
 	if err != nil {
 		return err
@@ -177,7 +185,7 @@ func (r *run) execute(ctx context.Context) error {
 func (r *run) begin(ctx context.Context) error {
 	p := r.place
 	if p.schema != "" {
-		return p.makeSchema(ctx, r.plan.Archive, r.owners())
+		return r.beginSchema(ctx)
 	}
 	if p.create {
 		return p.make(ctx, r.plan.Archive, r.manifest, r.server)
@@ -188,6 +196,9 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	if old != nil {
 		r.o.Log.Info("clear away an unfinished restore", "database", p.name)
+		if err := r.release(ctx, p.admin); err != nil {
+			return err
+		}
 		if err := clearPlace(ctx, p.admin, old); err != nil {
 			return err
 		}
@@ -200,7 +211,11 @@ func (r *run) begin(ctx context.Context) error {
 }
 
 func (r *run) end(ctx context.Context) error {
-	last := r.eventTriggers()
+	last := r.last
+	if !r.schemaFirst() {
+		last = r.eventTriggers() + last
+	}
+	last = r.lastSecurity() + last
 	if r.o.Last != nil {
 		last = r.o.Last(r.report) + last
 	}
@@ -258,9 +273,18 @@ func (r *run) preflight(ctx context.Context) (err error) {
 		if err := r.place.checkCreate(ctx, r.server); err != nil {
 			return err
 		}
-		return becomeReplica(ctx, admin)
+		if err := r.becomeReplica(ctx, admin); err != nil {
+			return err
+		}
+		return r.preflightRole(ctx)
 	}
 	if err := readDatabase(ctx, admin, r.manifest); err != nil {
+		return err
+	}
+	if err := r.becomeReplica(ctx, admin); err != nil {
+		return err
+	}
+	if err := r.preflightRole(ctx); err != nil {
 		return err
 	}
 	old, err := readMarker(ctx, admin)

@@ -17,13 +17,20 @@ type selection struct {
 	filter tableFilter
 	byID   map[int]*basesnapshot.SchemaItem
 	loads  map[string]bool // namespace.name of tables
-	stay   []string        // namespace.name of chosen tables that don't go into another schema
+
+	sources map[uint32]bool // OIDs at the source of chosen tables, also of those that schema changes make
+	stay    []string        // namespace.name of chosen tables that don't go into another schema
 }
 
 // wants reports whether a relation of the stream is replayed. Without patterns that is every one: a
 // table that the snapshot does not know must be an error, not an omission.
 func (s *selection) wants(namespace, name string) bool {
 	return s.wantsQualified(segment.QualifiedName(namespace, name))
+}
+
+// wantsRelation is wants for a relation of the stream, which schema changes may have renamed.
+func (s *selection) wantsRelation(r *segment.Relation) bool {
+	return s.wants(r.Namespace, r.Name) || s.sources[r.ID]
 }
 
 // Relations are the kinds of items that a table pattern can leave out.
@@ -36,9 +43,10 @@ var companionKinds = []string{
 }
 
 // selectItems chooses schema items and tables by the patterns. A chosen partitioned table brings its
-// partitions, a chosen table what it needs: types, functions, sequences, parents.
-func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication string) *selection {
-	s := &selection{filter: filter, byID: map[int]*basesnapshot.SchemaItem{}, loads: map[string]bool{}}
+// partitions, a chosen table what it needs: types, functions, sequences, parents. With support, everything that
+// a change of its schema could need comes too.
+func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication string, support bool) *selection {
+	s := &selection{filter: filter, byID: map[int]*basesnapshot.SchemaItem{}, loads: map[string]bool{}, sources: map[uint32]bool{}}
 	settleSections(m.Schema)
 	for i := range m.Schema {
 		s.byID[m.Schema[i].ID] = &m.Schema[i]
@@ -50,6 +58,9 @@ func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication strin
 		}
 	} else {
 		s.choose(m.Schema, chosen)
+		if support {
+			s.support(m.Schema, chosen)
+		}
 	}
 	for _, it := range m.Schema {
 		if chosen[it.ID] && s.keeps(it, publication) {
@@ -106,6 +117,23 @@ func (s *selection) choose(items []basesnapshot.SchemaItem, chosen map[int]bool)
 				grown = true
 			}
 		}
+	}
+}
+
+// supporting are the kinds of items that changes of a table may name.
+var supporting = []string{"SCHEMA", "EXTENSION", "TYPE", "SHELL TYPE", "DOMAIN", "FUNCTION", "PROCEDURE", "AGGREGATE", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY",
+	"COLLATION", "CAST", "ACCESS METHOD", "PROCEDURAL LANGUAGE", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TEXT SEARCH DICTIONARY", "TEXT SEARCH CONFIGURATION"}
+
+// support chooses types, functions and the like, as far as they need no other relation.
+func (s *selection) support(items []basesnapshot.SchemaItem, chosen map[int]bool) {
+	n := len(chosen)
+	for _, it := range items {
+		if slices.Contains(supporting, it.Kind) && s.reachable(it.ID, chosen, map[int]bool{}) {
+			s.need(it.ID, chosen)
+		}
+	}
+	if len(chosen) > n {
+		s.notes = append(s.notes, "types, functions and the like that the chosen tables don't use were restored as well: the schema changed on the way")
 	}
 }
 
@@ -178,6 +206,7 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 	for _, it := range m.Schema {
 		if it.Kind == "TABLE" && chosen[it.ID] {
 			made[it.Namespace+"."+it.Name] = true
+			s.sources[it.OID] = true
 		}
 		if it.Kind == "FK CONSTRAINT" && !chosen[it.ID] {
 			table, name, _ := strings.Cut(it.Name, " ")
@@ -192,6 +221,7 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 		if made[t.Namespace+"."+t.Name] || s.filter.match(t.Namespace, t.Name) || byRoot {
 			s.tables = append(s.tables, t)
 			s.loads[t.String()] = true
+			s.sources[t.OID] = true
 		}
 	}
 }

@@ -19,13 +19,10 @@ func (r *run) structurePhases(ctx context.Context) error {
 		}
 		return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
 	}
-	var builds []*build
-	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.Section == "post-data" && parallel(it) }) {
-		if !r.early[it.ID] {
-			builds = append(builds, r.newBuild(it))
-		}
+	if r.schemaFirst() {
+		return r.settleSchema(ctx)
 	}
-	if err := r.phase(ctx, PhaseIndexes, "steps", int64(len(builds)), func(ctx context.Context) error { return r.buildAll(ctx, builds) }); err != nil {
+	if err := r.buildPhase(ctx); err != nil {
 		return err
 	}
 	if err := r.phase(ctx, PhaseFinish, "steps", 0, r.finishSchema); err != nil {
@@ -35,6 +32,17 @@ func (r *run) structurePhases(ctx context.Context) error {
 		return nil
 	}
 	return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
+}
+
+// buildPhase makes indexes and constraints.
+func (r *run) buildPhase(ctx context.Context) error {
+	var builds []*build
+	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.Section == "post-data" && parallel(it) }) {
+		if !r.early[it.ID] {
+			builds = append(builds, r.newBuild(it))
+		}
+	}
+	return r.phase(ctx, PhaseIndexes, "steps", int64(len(builds)), func(ctx context.Context) error { return r.buildAll(ctx, builds) })
 }
 
 // parallel reports whether an item is an index or constraint: those are made first, several at a time.
@@ -78,7 +86,7 @@ func (r *run) finishRows(ctx context.Context) error {
 		return err
 	}
 	defer closeNow(conn)
-	if err := r.lockIdentities(ctx, conn); err != nil {
+	if err := r.release(ctx, conn); err != nil {
 		return err
 	}
 	if err := r.setSequences(ctx, conn); err != nil {
@@ -95,31 +103,46 @@ func (r *run) finishSchema(ctx context.Context) error {
 		return err
 	}
 	defer closeNow(conn)
-	if err := r.lockIdentities(ctx, conn); err != nil {
+	if err := r.release(ctx, conn); err != nil {
 		return err
 	}
+	if err := r.makeRest(ctx, conn); err != nil {
+		return err
+	}
+	if err := r.refresh(ctx, conn); err != nil {
+		return err
+	}
+	if r.o.Create {
+		return r.databaseSettings(ctx, r.place.admin)
+	}
+	return nil
+}
+
+// makeRest makes what comes after indexes and constraints.
+func (r *run) makeRest(ctx context.Context, conn *pgconn.PgConn) error {
 	main := func(it *basesnapshot.SchemaItem) bool {
-		return it.Section == "post-data" && !parallel(it) && !late(it) && !r.early[it.ID]
+		return it.Section == "post-data" && !parallel(it) && !late(it) && !r.early[it.ID] && !r.forcedSecurity(it)
 	}
 	publications := func(it *basesnapshot.SchemaItem) bool { return strings.HasPrefix(it.Kind, "PUBLICATION") }
 	acl := func(it *basesnapshot.SchemaItem) bool {
 		return it.RestorePass() == basesnapshot.PassACL && !r.o.NoPrivileges
 	}
+	sequences := r.setSequences
+	if r.schemaFirst() {
+		sequences = r.startSequences
+	}
 	steps := []func() error{
 		func() error { return r.makeAll(ctx, conn, main) },
-		func() error { return r.setSequences(ctx, conn) },
+		func() error { return sequences(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, publications) },
+		func() error { return r.giveOwners(ctx, conn) },
 		func() error { return r.forgetDefaultPrivileges(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, acl) },
-		func() error { return r.refresh(ctx, conn) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
-	}
-	if r.o.Create {
-		return r.databaseSettings(ctx, r.place.admin)
 	}
 	return nil
 }

@@ -46,6 +46,8 @@ type place struct {
 
 func (p *place) close(ctx context.Context) {
 	if p.admin != nil {
+		// The server ends a session some time after it was closed, and its locks with it.
+		_, _ = p.admin.Exec(ctx, "select pg_advisory_unlock_all()").ReadAll()
 		_ = p.admin.Close(ctx) // nothing is lost with it any more
 	}
 }

@@ -246,7 +246,7 @@ func (f *feeder) closeSegment(end segment.LSN) error {
 	}
 	c := &catalog.Segment{
 		Transactions: sum.Transactions, Inserts: sum.Inserts, Updates: sum.Updates, Deletes: sum.Deletes, Truncates: sum.Truncates,
-		Messages: sum.Messages, FirstCommitLSN: sum.FirstCommitLSN, LastCommitLSN: sum.LastCommitLSN,
+		Messages: sum.Messages, DDL: sum.DDL, FirstCommitLSN: sum.FirstCommitLSN, LastCommitLSN: sum.LastCommitLSN,
 		FirstCommitTime: sum.FirstCommitTime, LastCommitTime: sum.LastCommitTime, MinCommitTime: sum.MinCommitTime, MaxCommitTime: sum.MaxCommitTime,
 		MinXID: sum.MinXID, MaxXID: sum.MaxXID, RawBytes: sum.RawBytes, StoredBytes: sum.StoredBytes, TablesCut: sum.TablesCut,
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
 	"tidemark/segment"
@@ -22,6 +24,10 @@ type Schema struct {
 	AcceptInexact bool
 	NoOwner       bool // everything belongs to the connecting role
 	NoPrivileges  bool // no GRANT and REVOKE
+
+	// Helpers are indexes, quoted, that were made for the replay alone, by the OID of their table at the source.
+	// One is dropped before a change of its table.
+	Helpers map[uint32]string
 
 	// Refresh fills materialized views wherever the source did. Without, one that is refreshed is only filled
 	// if it is empty: whoever replays fills them all in the end.
@@ -44,7 +50,8 @@ const (
 	Leave               // it is passed over
 )
 
-// Announced is a schema change that is about to come, in the transaction with that commit LSN.
+// Announced is a schema change that is about to come, in the transaction with that commit LSN. Message is nil
+// for one that can't be read.
 type Announced struct {
 	CommitLSN segment.LSN
 	Message   *ddl.Message
@@ -124,8 +131,9 @@ func (a *Applier) message(ctx context.Context, r *segment.Record) error {
 		if c.done {
 			return nil
 		}
-		c.done = true
-		return a.change(ctx, c.message)
+		if c.done = true; c.message != nil {
+			return a.change(ctx, c.message)
+		}
 	}
 	m, err := DecodeChange(r)
 	if err != nil {
@@ -141,7 +149,7 @@ func (a *Applier) message(ctx context.Context, r *segment.Record) error {
 // early makes the table of a row that comes before the change that made it.
 func (a *Applier) early(ctx context.Context, r *segment.Relation) error {
 	for _, c := range a.changes[a.nth:] {
-		if !c.done && rowsFirst(c.message, r.ID) {
+		if !c.done && c.message != nil && rowsFirst(c.message, r.ID) {
 			c.done = true
 			return a.change(ctx, c.message)
 		}
@@ -207,7 +215,9 @@ func (a *Applier) passOver(e *execution, choice Choice) error {
 	m := e.message
 	switch {
 	case choice == Try:
-		a.tell(a.describe(m) + " was left out: " + e.failed.Error())
+		if !missesSomething(e.failed) {
+			a.tell(a.describe(m) + " was left out: " + e.failed.Error())
+		}
 		return nil
 	case !a.opts.Schema.AcceptInexact:
 		return a.refuse(m, codeOf(e.failed), e.failed)
@@ -215,6 +225,12 @@ func (a *Applier) passOver(e *execution, choice Choice) error {
 	a.inexact(m.TableNames())
 	a.tell(a.describe(m) + " was passed over: " + e.failed.Error())
 	return nil
+}
+
+// missesSomething reports whether the server refused for want of an object: one that isn't restored.
+func missesSomething(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{"42P01", "42704", "42883", "3F000", "42703"}, pgErr.Code)
 }
 
 // refuse says which change ends the replay.
@@ -229,16 +245,19 @@ func (a *Applier) describe(m *ddl.Message) string { return describeChange(m, a.b
 const shownStatement = 300
 
 func describeChange(m *ddl.Message, begin segment.Begin) string {
-	var b strings.Builder
-	b.WriteString(m.Tag)
+	return Describe(m) + ", transaction " + itoa(int64(begin.XID)) + ", LSN " + begin.CommitLSN.String()
+}
+
+// Describe names a change for people: its tag, what it is about, and the beginning of its statement.
+func Describe(m *ddl.Message) string {
+	s := m.Tag
 	if about := aboutOf(m); about != "" {
-		b.WriteString(" on " + about)
+		s += " on " + about
 	}
-	b.WriteString(", transaction " + itoa(int64(begin.XID)) + ", LSN " + begin.CommitLSN.String())
 	if m.SQL != "" {
-		b.WriteString(" (" + shorten(m.SQL, shownStatement) + ")")
+		s += " (" + shorten(m.SQL, shownStatement) + ")"
 	}
-	return b.String()
+	return s
 }
 
 // shorten puts a statement on one line of bearable length.
@@ -266,6 +285,9 @@ func (a *Applier) inexact(tables []string) {
 	}
 	a.generation++
 }
+
+// Doubted reports whether changes were gone past that are not exact: rows are not compared any more.
+func (a *Applier) Doubted() bool { return a.doubtAll || len(a.doubted) > 0 }
 
 // doubts reports whether rows of a table may be missing or there already.
 func (a *Applier) doubts(r *segment.Relation) bool {

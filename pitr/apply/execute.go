@@ -49,6 +49,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.holds.lift(ctx, conn, e.message); err != nil {
 		return err
 	}
+	if err := e.dropHelpers(ctx, conn); err != nil {
+		return err
+	}
 	sql, err := e.statement(ctx, conn)
 	if err != nil {
 		return err
@@ -65,6 +68,32 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	return e.holds.take(ctx, conn, e.schema.Within)
+}
+
+// dropHelpers drops the replay's own indexes of the tables that the change is about.
+func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
+	if len(e.schema.Helpers) == 0 {
+		return nil
+	}
+	drop := func(oid uint32) error {
+		name, ok := e.schema.Helpers[oid]
+		if !ok {
+			return nil
+		}
+		_, err := conn.Exec(ctx, "DROP INDEX IF EXISTS "+name).ReadAll()
+		return err
+	}
+	for _, o := range e.message.Objects {
+		if err := drop(o.OID); err != nil {
+			return err
+		}
+	}
+	for _, st := range e.message.State {
+		if err := drop(st.OID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // statement returns what is executed for the change; "" if nothing needs to be.

@@ -130,55 +130,49 @@ func concerns(x hold, m *ddl.Message) bool {
 	return false
 }
 
-// set finds the statement for a thing that is held, or is to be put back, by its OID, and runs it. What is
-// gone is passed over.
+// set holds a thing back, or puts it back.
 func set(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) error {
-	word := "DISABLE"
-	if back {
-		word = map[string]string{"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "O": "ENABLE"}[x.state]
+	sql, err := setting(ctx, conn, x, back)
+	if err == nil {
+		_, err = conn.Exec(ctx, sql).ReadAll()
 	}
-	var query string
-	switch x.kind {
-	case holdTrigger, holdRule:
-		thing, catalog, name, relation := "TRIGGER", "pg_trigger", "tgname", "tgrelid"
-		if x.kind == holdRule {
-			thing, catalog, name, relation = "RULE", "pg_rewrite", "rulename", "ev_class"
-		}
-		query = `select format('ALTER TABLE ONLY %I.%I ` + word + " " + thing + ` %I', n.nspname, c.relname, g.` + name + `)
-			from pg_catalog.` + catalog + ` g join pg_catalog.pg_class c on c.oid = g.` + relation + ` join pg_catalog.pg_namespace n on n.oid = c.relnamespace where g.oid = $1::oid`
-	case holdEvent:
-		query = `select format('ALTER EVENT TRIGGER %I ` + word + `', evtname) from pg_catalog.pg_event_trigger where oid = $1::oid`
-	case holdIdentity:
-		return setIdentity(ctx, conn, x, back)
-	}
-	rows, err := queryOn(ctx, conn, query, x.object)
-	if err == nil && len(rows) == 1 {
-		_, err = conn.Exec(ctx, string(rows[0][0])).ReadAll()
-	}
-	return fault.Wrap(err, codeOf(err), "", "hold back or put back a trigger or rule")
+	return fault.Wrap(err, codeOf(err), "", "hold back or put back a trigger, a rule or an identity column")
 }
 
-func setIdentity(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) error {
-	word, was := "BY DEFAULT", "a"
-	if back {
-		word, was = "ALWAYS", "d"
+// Queries for the statement that changes a thing with an OID; {} is what becomes of it.
+const (
+	alterTrigger = `select format('ALTER TABLE ONLY %I.%I {} TRIGGER %I', n.nspname, c.relname, g.tgname) from pg_catalog.pg_trigger g
+join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace where g.oid = $1::oid and $2::text is not null`
+	alterRule = `select format('ALTER TABLE ONLY %I.%I {} RULE %I', n.nspname, c.relname, r.rulename) from pg_catalog.pg_rewrite r
+join pg_catalog.pg_class c on c.oid = r.ev_class join pg_catalog.pg_namespace n on n.oid = c.relnamespace where r.oid = $1::oid and $2::text is not null`
+	alterEvent    = `select format('ALTER EVENT TRIGGER %I {}', evtname) from pg_catalog.pg_event_trigger where oid = $1::oid and $2::text is not null`
+	alterIdentity = `select format('ALTER TABLE %I.%I ALTER COLUMN %I SET GENERATED {}', n.nspname, c.relname, a.attname) from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where a.attnum = $1::int2 and c.oid = $2::oid and not a.attisdropped and a.attidentity <> ''`
+)
+
+// setting gives the statement that holds a thing back, or puts it back, by its OID; "" if it is gone.
+func setting(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) (string, error) {
+	query, word := map[string]string{holdTrigger: alterTrigger, holdRule: alterRule, holdEvent: alterEvent, holdIdentity: alterIdentity}[x.kind], "DISABLE"
+	switch {
+	case x.kind == holdIdentity && back:
+		word = "ALWAYS"
+	case x.kind == holdIdentity:
+		word = "BY DEFAULT"
+	case back:
+		word = map[string]string{"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA", "O": "ENABLE"}[x.state]
 	}
-	rows, err := queryOn(ctx, conn, `select format('ALTER TABLE %I.%I ALTER COLUMN %I SET GENERATED `+word+`', n.nspname, c.relname, a.attname)
-		from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-		where c.oid = $1::oid and a.attnum = $2::int2 and not a.attisdropped and a.attidentity::text = $3`, x.relation, x.object, was)
-	if err == nil && len(rows) == 1 {
-		_, err = conn.Exec(ctx, string(rows[0][0])).ReadAll()
+	rows, err := queryOn(ctx, conn, strings.Replace(query, "{}", word, 1), x.object, x.relation)
+	if err != nil || len(rows) == 0 {
+		return "", err
 	}
-	return fault.Wrap(err, codeOf(err), "", "let replay assign an identity column, or end that")
+	return string(rows[0][0]), nil
 }
 
 // hold holds back what fires for replicas, in a transaction of its own.
 func (a *Applier) hold() error {
-	if a.opts.Schema == nil {
-		return nil
-	}
 	do := func(ctx context.Context, w *worker) error {
-		if err := a.holds.read(ctx, w.conn); err != nil {
+		if err := a.holds.read(ctx, w.conn); err != nil || a.opts.Schema == nil {
 			return err
 		}
 		return a.holds.take(ctx, w.conn, a.opts.Schema.Within)
@@ -214,30 +208,42 @@ where a.attrelid = coalesce(pg_catalog.pg_partition_root($1::oid::regclass), $1:
 	return a.sendWait(a.workers[0], command{do: do, commit: a.opts.Atomic == nil})
 }
 
-// Release puts back what replay held back in a database, and forgets it, in one transaction. The session
-// must not let event triggers fire. Without anything held it does nothing.
+// Release puts back what replay held back in a database, event triggers last, and forgets it, in one
+// transaction. The session must let no event trigger fire. Without anything held it does nothing.
 func Release(ctx context.Context, conn *pgconn.PgConn) error {
 	if _, err := conn.Exec(ctx, "BEGIN").ReadAll(); err != nil {
 		return fault.Wrap(err, codeOf(err), "", "begin a transaction")
 	}
-	if err := release(ctx, conn); err != nil {
+	last, err := PutBack(ctx, conn)
+	if err != nil {
 		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll() // the error says why
 		return err
 	}
-	_, err := conn.Exec(ctx, "COMMIT").ReadAll()
+	_, err = conn.Exec(ctx, last+"COMMIT").ReadAll()
 	return fault.Wrap(err, codeOf(err), "", "put back what was held back")
 }
 
-func release(ctx context.Context, conn *pgconn.PgConn) error {
+// PutBack puts back what replay held back in a database, and forgets it. The caller's transaction is open and
+// lets no event trigger fire; what puts the event triggers back is returned, to be run last of all. Without
+// anything held it does nothing.
+func PutBack(ctx context.Context, conn *pgconn.PgConn) (last string, err error) {
 	var h holds
 	if err := h.read(ctx, conn); err != nil || !h.made {
-		return err
+		return "", err
 	}
 	for _, x := range h.all {
-		if err := set(ctx, conn, x, true); err != nil {
-			return err
+		sql, err := setting(ctx, conn, x, true)
+		if err == nil && x.kind == holdEvent {
+			last += sql + ";\n"
+			continue
+		}
+		if err == nil {
+			_, err = conn.Exec(ctx, sql).ReadAll()
+		}
+		if err != nil {
+			return "", fault.Wrap(err, codeOf(err), "", "put back what was held back")
 		}
 	}
-	_, err := conn.Exec(ctx, "DROP SCHEMA "+holdSchema+" CASCADE").ReadAll()
-	return fault.Wrap(err, codeOf(err), "", "forget what was held back")
+	_, err = conn.Exec(ctx, "DROP SCHEMA "+holdSchema+" CASCADE").ReadAll()
+	return last, fault.Wrap(err, codeOf(err), "", "forget what was held back")
 }

@@ -232,7 +232,7 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 // pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
-       base.namespace, base.name, base.element
+       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -262,6 +262,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid u
 		cols = append(cols, targetColumn{
 			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
 			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]), element: string(row[8]),
+			always: string(row[9]) == "1",
 		})
 	}
 	return oid, kind, cols, nil

@@ -1,0 +1,161 @@
+package pitr
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/ddl"
+	"tidemark/internal/fault"
+	"tidemark/segment"
+)
+
+// change executes a statement and writes its message, as the capture's event triggers do, in the open
+// transaction of tx.
+func (w *world) change(tx pgx.Tx, m ddl.Message) {
+	w.t.Helper()
+	before := w.object(tx, m.SQL)
+	_, err := tx.Exec(w.t.Context(), m.SQL)
+	require.NoError(w.t, err)
+	if before == nil {
+		before = w.object(tx, m.SQL)
+	}
+	m.Objects = append(m.Objects, before...)
+	w.message(tx, m)
+}
+
+// object finds the table that a statement is about, as far as its third word names one.
+func (w *world) object(tx pgx.Tx, sql string) []ddl.Object {
+	w.t.Helper()
+	name, _, _ := strings.Cut(strings.Fields(sql)[2], "(")
+	rows, err := tx.Query(w.t.Context(), `select 'table' as type, n.nspname as schema, c.relname as name, c.oid::regclass::text as identity, c.oid, false as ext
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1) and c.relkind in ('r', 'p')`, name)
+	require.NoError(w.t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ddl.Object])
+	require.NoError(w.t, err)
+	return found
+}
+
+func (w *world) message(tx pgx.Tx, m ddl.Message) {
+	w.t.Helper()
+	if m.Tag == "" {
+		words := strings.Fields(strings.ToUpper(m.SQL))
+		m.Tag = words[0] + " " + words[1]
+	}
+	m.Version, m.ServerVersion = 1, 150000
+	if m.User == "" {
+		m.User = "postgres"
+	}
+	if m.Settings == nil {
+		m.Settings = map[string]string{"search_path": `"$user", public`}
+	}
+	text, err := json.Marshal(m)
+	require.NoError(w.t, err)
+	_, err = tx.Exec(w.t.Context(), "select pg_logical_emit_message(true, 'tidemark', 'ddl:' || $1::text)", string(text))
+	require.NoError(w.t, err)
+}
+
+// changes executes statements in one transaction; those that begin with a dot are schema changes.
+func (w *world) changes(statements ...string) {
+	w.t.Helper()
+	require.NoError(w.t, pgx.BeginFunc(w.t.Context(), w.conn, func(tx pgx.Tx) error {
+		for _, sql := range statements {
+			if sql, ok := strings.CutPrefix(sql, "."); ok {
+				w.change(tx, ddl.Message{SQL: sql})
+				continue
+			}
+			if _, err := tx.Exec(w.t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+const changingSchema = `
+CREATE ROLE %s_keeper;
+CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n bigint GENERATED ALWAYS AS IDENTITY, what text);
+CREATE TABLE audit (id bigserial PRIMARY KEY, what text);
+CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit (what) VALUES (TG_OP); RETURN NULL; END $$;
+CREATE TRIGGER always AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION log_it();
+ALTER TABLE orders ENABLE ALWAYS TRIGGER always;
+CREATE TABLE loose (a int, b text);
+ALTER TABLE loose REPLICA IDENTITY FULL;
+CREATE TABLE events (id int, at date, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE VIEW everything AS SELECT id, what FROM orders;
+CREATE MATERIALIZED VIEW counts AS SELECT count(*) n FROM orders;
+CREATE TYPE mood AS ENUM ('sad', 'ok');
+CREATE FUNCTION on_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.audit (what) VALUES (tg_tag); END $$;
+INSERT INTO orders (what) SELECT 'w' || i FROM generate_series(1, 20) i;
+INSERT INTO loose SELECT i, 'b' || i FROM generate_series(1, 30) i;
+INSERT INTO events SELECT i, '2020-05-05', 'n' FROM generate_series(1, 10) i;
+`
+
+// Each step is one transaction.
+var changingSteps = [][]string{
+	{".ALTER TABLE orders ADD COLUMN total numeric(10,2) NOT NULL DEFAULT 0", "UPDATE orders SET total = id * 1.5", "INSERT INTO orders (what, total) VALUES ('new', 3)"},
+	{".CREATE TABLE lines (order_id bigint REFERENCES orders ON DELETE CASCADE, n int GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (order_id, n))", "INSERT INTO lines (order_id) SELECT id FROM orders",
+		".CREATE INDEX lines_n ON lines (n)", "UPDATE lines SET order_id = order_id WHERE n < 5"},
+	{".ALTER TABLE orders RENAME COLUMN what TO label", "UPDATE orders SET label = upper(label) WHERE id < 4", ".ALTER TABLE orders RENAME TO purchases", "INSERT INTO purchases (label) VALUES ('renamed')"},
+	{"UPDATE loose SET b = b || '!' WHERE a < 5", ".ALTER TABLE loose ADD COLUMN c int", "UPDATE loose SET c = a WHERE a > 25", "DELETE FROM loose WHERE a = 30"},
+	{".CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')", "INSERT INTO events VALUES (100, '2021-06-06', 'x')", "UPDATE events SET at = '2021-02-02' WHERE id = 1"},
+	{".ALTER TABLE events DETACH PARTITION events_1", "UPDATE events_1 SET note = 'detached'"},
+	{".ALTER TYPE mood ADD VALUE 'happy'"},
+	{".ALTER TABLE purchases ADD COLUMN m mood", "UPDATE purchases SET m = 'happy' WHERE id % 2 = 0"},
+	{".CREATE OR REPLACE VIEW everything AS SELECT id, label AS what, m::text AS mood FROM purchases"},
+	{".CREATE SCHEMA other", ".CREATE TABLE other.t (a int PRIMARY KEY, b text)", "INSERT INTO other.t SELECT i, 'x' FROM generate_series(1, 40) i", ".ALTER TABLE other.t ALTER COLUMN a TYPE bigint", "DELETE FROM other.t WHERE a > 30"},
+	{".ALTER TABLE other.t SET SCHEMA public", "INSERT INTO t VALUES (1000, 'moved')", ".DROP TABLE audit CASCADE", ".CREATE TABLE audit (id bigserial PRIMARY KEY, what text, more int)"},
+	{"UPDATE purchases SET label = 'again' WHERE id = 3", ".DROP TABLE lines", ".CREATE TABLE lines (only_one text PRIMARY KEY)", "INSERT INTO lines VALUES ('one')"},
+	{".CREATE SEQUENCE numbers START 500", ".ALTER TABLE t ALTER COLUMN a SET DEFAULT nextval('numbers')", "INSERT INTO t (b) VALUES ('numbered')", ".COMMENT ON TABLE t IS 'numbered'"},
+	{".GRANT SELECT ON t TO PUBLIC", ".CREATE POLICY p ON t USING (a > 0)", ".ALTER TABLE t ENABLE ROW LEVEL SECURITY", "TRUNCATE t", "INSERT INTO t VALUES (1, 'after')"},
+}
+
+func TestReplaySchemaChanges(t *testing.T) {
+	w := newWorld(t, "changing", strings.ReplaceAll(changingSchema, "%s", "changing"))
+	type moment struct {
+		at     segment.LSN
+		want   map[string]string
+		schema string
+	}
+	var moments []moment
+	for i, step := range changingSteps {
+		w.changes(step...)
+		if i%4 == 3 || i == len(changingSteps)-1 {
+			moments = append(moments, moment{w.here(), hashes(t, w.db), schemaOf(t, w.db)})
+		}
+	}
+	w.archive()
+	for i, m := range moments {
+		into := "changing_" + string(rune('a'+i))
+		rep := w.restore(Target{Kind: ToLSN, LSN: m.at, Exclusive: true}, into, nil)
+		got := hashes(t, into)
+		delete(got, "public.counts") // filled anew
+		delete(m.want, "public.counts")
+		require.Equal(t, m.want, got)
+		require.Equal(t, m.schema, schemaOf(t, into))
+		require.True(t, rep.Verified)
+		require.Empty(t, server.MustQuery(t, into, "select coalesce(string_agg(nspname, ','), '') from pg_namespace where nspname ~ 'tidemark'"))
+	}
+	t.Run("schema only", func(t *testing.T) {
+		last := moments[len(moments)-1]
+		w.restore(Target{Kind: ToLatest}, "changing_schema", func(o *Options) { o.SchemaOnly = true })
+		require.Equal(t, last.schema, schemaOf(t, "changing_schema"))
+		require.Equal(t, "0", server.MustQuery(t, "changing_schema", "select count(*)::text from purchases"))
+	})
+	t.Run("one table", func(t *testing.T) {
+		last := moments[len(moments)-1]
+		w.restore(Target{Kind: ToLatest}, "changing_one", func(o *Options) { o.Tables = []string{"public.orders"} })
+		require.Equal(t, last.want["public.purchases"], hashes(t, "changing_one")["public.purchases"])
+	})
+	t.Run("rows only are refused", func(t *testing.T) {
+		w.restore(Target{Kind: ToSnapshot, Name: w.plan(Target{Kind: ToLatest}).Snapshot.ID}, "changing_rows", func(o *Options) { o.SchemaOnly = true })
+		server.MustExec(t, "changing_rows", "DROP TRIGGER always ON orders")
+		_, err := w.try(w.store, "changing_rows", func(o *Options) { o.DataOnly = true })
+		require.Equal(t, fault.Usage, fault.CodeOf(err))
+		require.ErrorContains(t, err, "ALTER TABLE")
+	})
+}
