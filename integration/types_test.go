@@ -138,6 +138,10 @@ func TestRowsAndTypes(t *testing.T) {
 	s := startTypesServer(t)
 	t.Run("EveryType", func(t *testing.T) { t.Parallel(); testEveryType(t, s) })
 	t.Run("Shapes", func(t *testing.T) { t.Parallel(); testShapes(t, s) })
+	t.Run("Encodings", func(t *testing.T) { t.Parallel(); testEncodings(t, s) })
+	t.Run("Transactions", func(t *testing.T) { t.Parallel(); testTransactions(t, s) })
+	t.Run("OwnPublication", func(t *testing.T) { t.Parallel(); testOwnPublication(t, s) })
+	t.Run("NeverCarried", func(t *testing.T) { t.Parallel(); testNeverCarried(t, s) })
 }
 
 // testEveryType: values of every type and its arrays, in tables found by a key, by an index and by the

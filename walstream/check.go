@@ -50,6 +50,11 @@ func Check(ctx context.Context, conn *pgx.Conn, cfg Config) ([]Finding, error) {
 	list = append(list, src.checkPublication()...)
 	list = append(list, src.checkTables()...)
 	list = append(list, src.checkUncovered()...)
+	columns, err := src.checkColumns(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, columns...)
 	if src.slot != nil {
 		return list, nil
 	}

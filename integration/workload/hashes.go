@@ -56,7 +56,12 @@ type table struct {
 
 // HashDatabase returns the hashes of the database that the DSN names.
 func HashDatabase(ctx context.Context, dsn string) (Hashes, error) {
-	conn, err := pgx.Connect(ctx, dsn)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	cfg.RuntimeParams["client_encoding"] = "UTF8" // whatever the database's own is
+	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

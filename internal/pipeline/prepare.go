@@ -180,7 +180,7 @@ func (r *runner) preflight(ctx context.Context, conn *pgx.Conn, slot *walstream.
 }
 
 // tolerable are the findings that keep a new archive from beginning but not an old one from going on.
-var tolerable = []string{"table_select", "table_row_security", "pattern_no_table"}
+var tolerable = []string{"table_select", "table_row_security", "pattern_no_table", "unreadable_type", "hash_of_enum", "generated_key"}
 
 // findingHint is a finding's cure, or, for one that no statement cures, what to do.
 func findingHint(f walstream.Finding) string {

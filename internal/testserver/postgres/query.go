@@ -7,7 +7,12 @@ import (
 )
 
 func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, s.SocketDSN(database))
+	cfg, err := pgx.ParseConfig(s.SocketDSN(database))
+	if err != nil {
+		return nil, err
+	}
+	cfg.RuntimeParams["client_encoding"] = "UTF8" // whatever the database's own is
+	return pgx.ConnectConfig(ctx, cfg)
 }
 
 // Connect opens a connection that ends with the test. It fails the test if it can't.
