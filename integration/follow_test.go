@@ -3,8 +3,13 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -248,6 +253,50 @@ func TestFollowRefuses(t *testing.T) {
 		r = harness.Run(t, archive.Restorer("promote", "--into", server.DSN("source")))
 		require.Equal(t, 2, r.Code, r.Stderr)
 	})
+	t.Run("a copy that comes bit by bit", func(t *testing.T) {
+		into("copied")
+		before := files(t, archive.URL)
+		server.MustExec(t, "source", "INSERT INTO t VALUES (16, 'row')")
+		archive.CatchUp(t)
+		late := harness.Archive{URL: t.TempDir()}
+		copyFiles(t, archive.URL, late.URL, files(t, archive.URL), func(key string) bool {
+			return slices.Contains(before, key) || !strings.HasPrefix(key, "segments/")
+		})
+		r := harness.Run(t, late.Restorer("follow", "--into", server.DSN("copied"), "--copy-lag", "100ms"))
+		require.Equal(t, 4, r.Code, "an object never came:\n%s", r.Stderr)
+		f := harness.Start(t, late.Restorer("follow", "--into", server.DSN("copied")))
+		f.WaitFor(t, "warning", time.Minute, func() bool { return strings.Contains(f.Stderr(), "waiting for it") })
+		copyFiles(t, archive.URL, late.URL, files(t, archive.URL), func(key string) bool { return !slices.Contains(before, key) })
+		waitFollowed(t, archive, f, server.DSN("copied"), archiveEnd(t, archive))
+		require.Equal(t, "16", server.MustQuery(t, "copied", "SELECT max(id)::text FROM t"))
+		f.Stop(t)
+	})
+	t.Run("damage", func(t *testing.T) {
+		dsn := into("damaged")
+		server.MustExec(t, "source", "INSERT INTO t VALUES (17, 'good')")
+		archive.CatchUp(t)
+		before := files(t, archive.URL)
+		server.MustExec(t, "source", "INSERT INTO t VALUES (18, 'bad')")
+		archive.CatchUp(t)
+		damaged := harness.Archive{URL: t.TempDir()}
+		copyFiles(t, archive.URL, damaged.URL, files(t, archive.URL), func(string) bool { return true })
+		for _, key := range files(t, damaged.URL) {
+			if strings.HasPrefix(key, "segments/") && !slices.Contains(before, key) {
+				path := filepath.Join(damaged.URL, key)
+				data, err := os.ReadFile(path)
+				require.NoError(t, err)
+				data[len(data)/2] ^= 1
+				require.NoError(t, os.Remove(path))
+				require.NoError(t, os.WriteFile(path, data, 0o600))
+			}
+		}
+		r := harness.Run(t, damaged.Restorer("follow", "--into", dsn))
+		require.Equal(t, 4, r.Code, r.Stderr)
+		require.Contains(t, r.Stderr, "segments/")
+		require.Equal(t, "17", server.MustQuery(t, "damaged", "SELECT max(id)::text FROM t"), "what came before is not applied")
+		r = harness.Run(t, damaged.Restorer("promote", "--into", dsn, "--accept-loss"))
+		require.Zero(t, r.Code, r.Stderr)
+	})
 	t.Run("a gap", func(t *testing.T) {
 		dsn := into("gap")
 		slot := server.MustQuery(t, "source", "SELECT slot_name FROM pg_replication_slots")
@@ -262,4 +311,31 @@ func TestFollowRefuses(t *testing.T) {
 		require.Zero(t, r.Code, r.Stderr)
 		require.Contains(t, r.Stdout, "are missing")
 	})
+}
+
+// files lists the keys of an archive in a folder.
+func files(t *testing.T, dir string) (keys []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			key, _ := filepath.Rel(dir, path)
+			keys = append(keys, key)
+		}
+		return err
+	}))
+	return keys
+}
+
+// copyFiles copies the wanted objects of an archive in a folder to another.
+func copyFiles(t *testing.T, from, to string, keys []string, want func(string) bool) {
+	t.Helper()
+	for _, key := range keys {
+		if !want(key) {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(from, key))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(to, key)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(to, key), data, 0o600))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type feeder struct {
 	archive *pitr.Archive
 	applier *apply.Applier
 	at      apply.Position // what was given to the applier so far
+	xid     uint32         // of the transaction that is being given
 	beaten  time.Time      // when the row was last written
 
 	committed segment.LSN // what the row says; belongs to the applier's worker
@@ -214,6 +216,9 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 	if err != nil {
 		return err
 	}
+	if err := w.announce(ctx, e); err != nil {
+		return err
+	}
 	reader := w.archive.Segment(*e, s.parts(e))
 	defer reader.Close()
 	skip := false
@@ -245,15 +250,32 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 	}
 }
 
-func (w *feeder) apply(ctx context.Context, rec *segment.Record) error {
-	switch rec.Op {
-	case segment.OpBegin:
-		w.at.XID = rec.Begin.XID
-	case segment.OpCommit:
-		c := rec.Commit
-		w.at = apply.Position{CommitLSN: c.CommitLSN, EndLSN: c.EndLSN, Time: c.CommitTime, XID: w.at.XID}
+// announce tells the applier of the schema changes that it will come to.
+func (w *feeder) announce(ctx context.Context, e *catalog.Entry) error {
+	changes, err := w.archive.SchemaChanges(ctx, *e)
+	if err != nil {
+		return err
 	}
-	return w.applier.Apply(ctx, rec)
+	changes = slices.DeleteFunc(changes, func(c apply.Announced) bool {
+		return c.CommitLSN < w.at.EndLSN || w.goal.reachedBy(c.CommitLSN)
+	})
+	w.applier.Announce(changes)
+	return nil
+}
+
+func (w *feeder) apply(ctx context.Context, rec *segment.Record) error {
+	if rec.Op == segment.OpBegin {
+		w.xid = rec.Begin.XID
+	}
+	ends, c := rec.Op == segment.OpCommit, rec.Commit
+	if err := w.applier.Apply(ctx, rec); err != nil || !ends {
+		return err
+	}
+	w.at = apply.Position{CommitLSN: c.CommitLSN, EndLSN: c.EndLSN, Time: c.CommitTime, XID: w.xid}
+	if w.f.careful {
+		return w.applier.Flush(ctx)
+	}
+	return nil
 }
 
 // before is called before each transaction that is to be applied.

@@ -89,7 +89,8 @@ func (f *follower) initial(ctx context.Context, stop <-chan struct{}, g *goal) (
 	var made record
 	_, err = pitr.Restore(ctx, pitr.Options{
 		Archive: pitr.NewArchive(f.o.Store, f.log.View()), Plan: plan, DSN: f.o.DSN, Create: f.o.Create, Jobs: f.o.Jobs,
-		NoOwner: f.o.NoOwner, NoPrivileges: f.o.NoPrivileges, Progress: f.o.Progress, Confirm: f.o.Confirm, Log: f.o.Log, Now: f.o.Now,
+		NoOwner: f.o.NoOwner, NoPrivileges: f.o.NoPrivileges, AcceptInexact: f.o.AcceptInexact,
+		Progress: f.o.Progress, Confirm: f.o.Confirm, Log: f.o.Log, Now: f.o.Now,
 		Last: func(report *pitr.Report) string {
 			made = f.firstRecord(plan, report)
 			return createRecord(made)
