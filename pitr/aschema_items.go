@@ -63,15 +63,14 @@ func (s *selection) moveInto(schema string) (*schemaMap, error) {
 		}
 		s.items = append(s.items, it)
 	}
-	s.tables = slices.DeleteFunc(s.tables, func(t *basesnapshot.Table) bool {
-		if m.has(t.Namespace, t.Name) {
-			return false
+	var theirs []string
+	for _, t := range s.tables {
+		if !m.has(t.Namespace, t.Name) {
+			theirs = append(theirs, t.String())
+			s.notes = append(s.notes, "table "+t.String()+" was left out: it belongs to an extension")
 		}
-		delete(s.loads, t.String())
-		s.stay = append(s.stay, t.String())
-		s.notes = append(s.notes, "table "+t.String()+" was left out: it belongs to an extension")
-		return true
-	})
+	}
+	s.leaveRows(theirs)
 	return m, nil
 }
 
@@ -133,4 +132,17 @@ func oneOfEachName(items []basesnapshot.SchemaItem) error {
 		owners[s] = it.Namespace
 	}
 	return nil
+}
+
+// leaveRows leaves the rows of tables out, by namespace.name: neither loaded nor replayed.
+func (s *selection) leaveRows(tables []string) {
+	s.tables = slices.DeleteFunc(s.tables, func(t *basesnapshot.Table) bool {
+		if !slices.Contains(tables, t.String()) {
+			return false
+		}
+		delete(s.loads, t.String())
+		delete(s.sources, t.OID)
+		return true
+	})
+	s.stay = append(s.stay, tables...)
 }

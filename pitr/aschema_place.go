@@ -94,7 +94,7 @@ func (p *place) finishSchema(ctx context.Context, owners []string, last string) 
 	if len(owners) > 0 {
 		sql += " REVOKE CREATE ON SCHEMA " + name + " FROM " + strings.Join(owners, ", ") + ";"
 	}
-	sql += " ALTER SCHEMA " + name + " RENAME TO " + quoteIdent(p.schema) + ";\n" + last + "COMMIT"
+	sql += "\n" + last + "ALTER SCHEMA " + name + " RENAME TO " + quoteIdent(p.schema) + "; COMMIT"
 	if err := exec(ctx, p.admin, sql); err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "the schema is complete, but could not be given its name %q", p.schema)
 	}
@@ -248,10 +248,16 @@ func (r *run) preflightSchema(ctx context.Context) error {
 	if err := readDatabase(ctx, r.place.admin, r.manifest); err != nil {
 		return err
 	}
+	if err := r.becomeReplica(ctx, r.place.admin); err != nil {
+		return err
+	}
 	if err := extensionsInPlace(ctx, r.place.admin, r.extensions); err != nil {
 		return err
 	}
 	if err := r.place.checkSchema(ctx, r.server); err != nil {
+		return err
+	}
+	if err := r.preflightRole(ctx); err != nil {
 		return err
 	}
 	return r.warnPublications(ctx)
@@ -278,4 +284,17 @@ func (r *run) finishPlace(ctx context.Context, last string) error {
 		return err
 	}
 	return r.place.finishSchema(ctx, r.owners(), last)
+}
+
+// beginSchema makes the schema, having put back what a killed restore into it held back.
+func (r *run) beginSchema(ctx context.Context) error {
+	left, err := r.place.schemaLeftover(ctx)
+	if err == nil && left {
+		err = r.release(ctx, r.place.admin)
+	}
+	if err != nil {
+		return err
+	}
+	// Who owns something in it may use it: not before the role may act for them.
+	return r.place.makeSchema(ctx, r.plan.Archive, r.owners())
 }

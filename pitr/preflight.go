@@ -45,8 +45,7 @@ from pg_catalog.pg_roles r where r.rolname = current_user`)
 	return f, nil
 }
 
-// readDatabase judges the database to restore into, apart from what is in it. It leaves the session in
-// the replica role.
+// readDatabase judges the database to restore into, apart from what is in it.
 func readDatabase(ctx context.Context, conn *pgconn.PgConn, m *basesnapshot.Manifest) error {
 	encoding, err := queryValue(ctx, conn, "select current_setting('server_encoding')")
 	if err != nil {
@@ -55,7 +54,7 @@ func readDatabase(ctx context.Context, conn *pgconn.PgConn, m *basesnapshot.Mani
 	if source := m.Database.Encoding; encoding != source && (encoding != "UTF8" || source == "SQL_ASCII") {
 		return fault.New(fault.Usage, "use a database with encoding "+source+", or --create", "the target database has encoding %s, the archived one %s", encoding, source)
 	}
-	return becomeReplica(ctx, conn)
+	return nil
 }
 
 // missingExtensions lists the extensions that the schema needs and the server can't make.

@@ -18,6 +18,7 @@ var ErrNoDatabase = errors.New("the database does not exist")
 type connector struct {
 	config   *pgconn.Config
 	encoding string // client_encoding: that of the archive's rows
+	plain    bool   // the role may not switch triggers off, and needn't: openReplica leaves them on
 }
 
 func newConnector(dsn string) (*connector, error) {
@@ -82,6 +83,9 @@ func (c *connector) openReplica(ctx context.Context, database string) (*pgconn.P
 	conn, err := c.open(ctx, database)
 	if err != nil {
 		return nil, err
+	}
+	if c.plain {
+		return conn, nil
 	}
 	if err := becomeReplica(ctx, conn); err != nil {
 		closeNow(conn)
