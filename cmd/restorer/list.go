@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -25,7 +26,8 @@ type listCmd struct {
 // Help is shown by list --help.
 func (*listCmd) Help() string {
 	return `The first line says whether the archive is being kept up, and until when it can be restored. A window is a
-range that can be restored to at any commit; a gap is lost; a mark is a named moment (archiver mark).
+range that can be restored to at any commit; a gap is lost; what is not exact can be passed
+only with --accept-inexact, or from a base snapshot behind it; a mark is a named moment (archiver mark).
 
 Examples:
 
@@ -44,6 +46,7 @@ type listing struct {
 	Windows           []catalog.Window   `json:"windows"`
 	Marks             []listedMark       `json:"marks"`
 	Gaps              []listedGap        `json:"gaps"`
+	Inexact           []listedInexact    `json:"inexact"`
 	Histories         []listedHistory    `json:"histories"`
 	Usage             []usage            `json:"usage,omitempty"`
 	reason            string
@@ -70,6 +73,16 @@ type listedGap struct {
 	History uint32      `json:"history"`
 	From    segment.LSN `json:"from_lsn"`
 	To      segment.LSN `json:"to_lsn"`
+	Reason  string      `json:"reason"`
+}
+
+// listedInexact is a range whose replay doesn't give what the source had: a restore that ends at or behind its
+// beginning needs a base snapshot behind its end.
+type listedInexact struct {
+	History uint32      `json:"history"`
+	From    segment.LSN `json:"from_lsn"`
+	To      segment.LSN `json:"to_lsn"`
+	Tables  []string    `json:"tables"` // none: any
 	Reason  string      `json:"reason"`
 }
 
@@ -121,7 +134,7 @@ func (c *listCmd) Run(ctx context.Context, env *cli.Env) error {
 func newListing(view *catalog.View) *listing {
 	l := &listing{
 		Archive: view.Identity().ID, Windows: view.Windows(),
-		Snapshots: []listedSnapshot{}, Marks: []listedMark{}, Gaps: []listedGap{}, Histories: []listedHistory{},
+		Snapshots: []listedSnapshot{}, Marks: []listedMark{}, Gaps: []listedGap{}, Inexact: []listedInexact{}, Histories: []listedHistory{},
 	}
 	for _, p := range view.Snapshots() {
 		s := p.Snapshot
@@ -132,6 +145,9 @@ func newListing(view *catalog.View) *listing {
 	}
 	for _, g := range view.Gaps() {
 		l.Gaps = append(l.Gaps, listedGap{History: g.History, From: g.From, To: g.To, Reason: g.Reason})
+	}
+	for _, i := range view.Inexact() {
+		l.Inexact = append(l.Inexact, listedInexact{History: i.History, From: i.From, To: i.To, Tables: append([]string{}, i.Tables...), Reason: i.Reason})
 	}
 	for _, h := range view.Histories() {
 		l.Histories = append(l.Histories, listedHistory{
@@ -182,6 +198,10 @@ func (l *listing) print(w io.Writer, now time.Time) error {
 	for _, g := range l.Gaps {
 		gaps.Row(g.History, g.From, g.To, g.Reason)
 	}
+	inexact := cli.NewTable(">history", "from lsn", "to lsn", "tables", "reason")
+	for _, i := range l.Inexact {
+		inexact.Row(i.History, i.From, i.To, cmp.Or(strings.Join(i.Tables, " "), "any"), i.Reason)
+	}
 	usages := cli.NewTable("kind", ">objects", ">bytes")
 	for _, u := range l.Usage {
 		usages.Row(u.Kind, cli.Count(u.Objects), config.Size(u.Bytes))
@@ -191,7 +211,7 @@ func (l *listing) print(w io.Writer, now time.Time) error {
 		table *cli.Table
 	}{
 		{"base snapshots", snapshots}, {"windows (restorable to any commit in them)", windows}, {"marks", marks},
-		{"gaps (lost)", gaps}, {"histories", l.historyTable()}, {"usage", usages},
+		{"gaps (lost)", gaps}, {"not exact (until the next base snapshot)", inexact}, {"histories", l.historyTable()}, {"usage", usages},
 	} {
 		if section.table.Len() == 0 {
 			continue
