@@ -31,7 +31,7 @@ func (r *run) preflightRole(ctx context.Context) error {
 	if r.server.superuser || r.o.DataOnly {
 		return nil
 	}
-	steps := []func(context.Context) error{r.checkPublic, r.checkOwners, r.checkTrust, r.leaveOut, r.leaveExtensionRows}
+	steps := []func(context.Context) error{r.checkPublic, r.checkTrust, r.leaveOut, r.leaveExtensionRows, r.checkOwners}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
