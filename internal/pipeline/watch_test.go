@@ -4,12 +4,15 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/objectstore"
 	"tidemark/segment"
 )
 
@@ -128,4 +131,38 @@ func TestTableThatJoinsAListIsInexactUntilItsSnapshot(t *testing.T) {
 		require.Equal(t, []string{"public.other"}, p.Tables)
 	}
 	require.NoError(t, r.end())
+}
+
+// TestVerifiedBeforeGoesBackAMinute: what a killed archiver appended in its last minute it may not have looked at.
+func TestVerifiedBeforeGoesBackAMinute(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	log, err := catalog.Create(t.Context(), objectstore.NewMem(), catalog.Identity{ID: uuid.NewString(), Made: at, SystemID: "1", Database: "d", Slot: "s"},
+		catalog.WithClock(func() time.Time { return at }))
+	require.NoError(t, err)
+	put := func(e catalog.Entry) {
+		_, err := log.Append(t.Context(), func(*catalog.View) (catalog.Entry, error) { return e, nil })
+		require.NoError(t, err)
+	}
+	good := func() segment.LSN {
+		h, _ := log.View().Newest()
+		lsn, err := verifiedBefore(t.Context(), log.View(), h)
+		require.NoError(t, err)
+		return lsn
+	}
+	put(catalog.Entry{Kind: catalog.KindWriter, Writer: &catalog.Writer{Instance: "i", Timeline: 1}})
+	put(catalog.Entry{Kind: catalog.KindHistory, History: 1, From: 0x1000, Begins: &catalog.History{SystemID: "1", Timeline: 1, Reason: "it begins"}})
+	require.EqualValues(t, 0x1000, good())
+	const step = 40 << 20 // larger than the first part that is read
+	end := segment.LSN(0x1000)
+	for range 10 {
+		at = at.Add(25 * time.Second)
+		put(catalog.Entry{Kind: catalog.KindWatermark, Epoch: 1, History: 1, From: end, To: end + step, Watermark: &catalog.Watermark{}})
+		end += step
+	}
+	require.Equal(t, end-3*step, good(), "the last three entries are less than a minute older than the newest")
+	at = at.Add(time.Hour)
+	put(catalog.Entry{Kind: catalog.KindWatermark, Epoch: 1, History: 1, From: end, To: end + 1, Watermark: &catalog.Watermark{}})
+	require.Equal(t, end, good())
+	put(catalog.Entry{Kind: catalog.KindWriter, Epoch: 1, Writer: &catalog.Writer{Instance: "i", Timeline: 1, Stopped: true}})
+	require.Equal(t, end, good())
 }
