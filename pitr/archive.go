@@ -51,6 +51,7 @@ func (a *Archive) windows() []catalog.Window          { return a.view.Windows() 
 func (a *Archive) snapshots() []catalog.SnapshotPoint { return a.view.Snapshots() }
 func (a *Archive) marks() []catalog.MarkPoint         { return a.view.Marks() }
 func (a *Archive) gaps() []catalog.GapPoint           { return a.view.Gaps() }
+func (a *Archive) inexact() []catalog.InexactPoint    { return a.view.Inexact() }
 func (a *Archive) requests() int                      { return a.view.Read() + int(a.gets.Load()) }
 
 func (a *Archive) stream(ctx context.Context, history uint32, from, to segment.LSN) iter.Seq2[catalog.Entry, error] {

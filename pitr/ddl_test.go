@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"tidemark/catalog"
 	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
 	"tidemark/segment"
@@ -44,6 +45,9 @@ func (w *world) message(tx pgx.Tx, m ddl.Message) {
 	if m.Tag == "" {
 		words := strings.Fields(strings.ToUpper(m.SQL))
 		m.Tag = words[0] + " " + words[1]
+		if words[0] == "GRANT" || words[0] == "COMMENT" {
+			m.Tag = words[0]
+		}
 	}
 	m.Version, m.ServerVersion = 1, 150000
 	if m.User == "" {
@@ -157,5 +161,103 @@ func TestReplaySchemaChanges(t *testing.T) {
 		_, err := w.try(w.store, "changing_rows", func(o *Options) { o.DataOnly = true })
 		require.Equal(t, fault.Usage, fault.CodeOf(err))
 		require.ErrorContains(t, err, "ALTER TABLE")
+	})
+}
+
+// TestReplayChangesInTheirPlace has changes whose rows come before them, that are undone, and that only a
+// role of the source may make.
+func TestReplayChangesInTheirPlace(t *testing.T) {
+	w := newWorld(t, "placed", `CREATE ROLE placed_owner; GRANT ALL ON SCHEMA public TO placed_owner; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')`)
+	require.NoError(t, pgx.BeginFunc(t.Context(), w.conn, func(tx pgx.Tx) error {
+		exec := func(sql string) {
+			_, err := tx.Exec(t.Context(), sql)
+			require.NoError(t, err)
+		}
+		// The rows of CREATE TABLE AS come before its message.
+		exec("CREATE TABLE copied AS SELECT g AS id, 'x' || g AS v FROM generate_series(1, 500) g")
+		w.message(tx, ddl.Message{Tag: "CREATE TABLE AS", SQL: "CREATE TABLE public.copied (id integer, v text)", RowsFirst: true, Objects: w.object(tx, "CREATE TABLE copied")})
+		exec("SAVEPOINT s")
+		w.change(tx, ddl.Message{SQL: "ALTER TABLE t ADD COLUMN never int"})
+		exec("ROLLBACK TO s")
+		w.change(tx, ddl.Message{SQL: "ALTER TABLE t ADD COLUMN later int"})
+		exec("UPDATE t SET later = 5")
+		exec("SET LOCAL ROLE placed_owner")
+		w.change(tx, ddl.Message{SQL: "CREATE TABLE owned (id int PRIMARY KEY)", User: "placed_owner"})
+		exec("RESET ROLE")
+		exec("SET LOCAL DateStyle = 'SQL, DMY'")
+		w.change(tx, ddl.Message{SQL: "ALTER TABLE t ADD COLUMN day date DEFAULT '02/01/2020'", Settings: map[string]string{"search_path": "public", "DateStyle": "SQL, DMY", "no.such_setting": "x"}})
+		return nil
+	}))
+	w.sql("CREATE ROLE placed_late")
+	w.changes(".GRANT SELECT ON t TO placed_late")
+	w.archive()
+	server.MustExec(t, "postgres", "DROP OWNED BY placed_late")
+	want, schema := hashes(t, w.db), schemaOf(t, w.db)
+	w.sql("DROP OWNED BY placed_late")
+	server.MustExec(t, "postgres", "DROP ROLE placed_late")
+	rep := w.restore(Target{Kind: ToLatest}, "placed_into", nil)
+	require.Equal(t, want, hashes(t, "placed_into"))
+	require.Equal(t, schema, schemaOf(t, "placed_into"))
+	require.Contains(t, strings.Join(rep.Notes, "\n"), `role "placed_late" was missing`)
+
+	w.restore(Target{Kind: ToLatest}, "placed_bare", func(o *Options) { o.NoOwner, o.NoPrivileges = true, true })
+	require.Equal(t, want, hashes(t, "placed_bare"))
+	require.NotContains(t, schemaOf(t, "placed_bare"), "placed_")
+
+	var lines []LogLine
+	for line, err := range Log(t.Context(), w.view(), LogQuery{Schema: true, Tables: []string{"public.t"}}) {
+		require.NoError(t, err)
+		lines = append(lines, line)
+	}
+	require.Len(t, lines, 1, "one transaction changed the table by name")
+	require.Equal(t, "ALTER TABLE t ADD COLUMN later int", lines[0].Schema[0].Statement)
+	require.Len(t, lines[0].Schema, 2)
+}
+
+func TestChangesThatCanNotBeReplayed(t *testing.T) {
+	w := newWorld(t, "blurred", `CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t SELECT i, 'a' FROM generate_series(1, 9) i`)
+	w.sql("INSERT INTO other VALUES (1)")
+	before := w.here()
+	require.NoError(t, pgx.BeginFunc(t.Context(), w.conn, func(tx pgx.Tx) error {
+		w.change(tx, ddl.Message{SQL: "ALTER TABLE t ADD COLUMN r float8 DEFAULT random()", Inexact: "a volatile default", Tables: []string{"public.t"}})
+		return nil
+	}))
+	w.sql("UPDATE t SET v = 'b' WHERE id = 3")
+	w.archive()
+	var at segment.LSN
+	for line, err := range Log(t.Context(), w.view(), LogQuery{Schema: true}) {
+		require.NoError(t, err)
+		at = line.LSN
+	}
+	w.append(catalog.Entry{Kind: catalog.KindInexact, Epoch: 1, History: 1, From: at, To: at + 1, Inexact: []catalog.Inexact{{From: at, To: at + 1, Tables: []string{"public.t"}, Reason: "a volatile default"}}})
+
+	_, err := w.try(w.store, "blurred_into", func(o *Options) { o.Create = true })
+	require.Equal(t, fault.Uncovered, fault.CodeOf(err))
+	require.ErrorContains(t, err, "a volatile default (at LSN "+at.String()+", public.t)")
+	require.Contains(t, fault.HintOf(err), "--to-lsn "+at.String()+" --exclusive")
+	require.NotContains(t, databases(t), "blurred_into")
+	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "blurred_before", nil)
+
+	rep := w.restore(Target{Kind: ToLatest}, "blurred_accepted", func(o *Options) { o.AcceptInexact = true })
+	require.Contains(t, strings.Join(rep.Notes, "\n"), "a volatile default")
+	require.Equal(t, "9 1", server.MustQuery(t, "blurred_accepted", "select count(r) || ' ' || count(*) filter (where v = 'b') from t"))
+	w.restore(Target{Kind: ToLatest}, "blurred_other", func(o *Options) { o.Tables = []string{"public.other"} })
+
+	t.Run("what the source could do", func(t *testing.T) {
+		require.NoError(t, pgx.BeginFunc(t.Context(), w.conn, func(tx pgx.Tx) error {
+			w.message(tx, ddl.Message{SQL: "CREATE FUNCTION f() RETURNS int LANGUAGE nothing AS ''"})
+			return nil
+		}))
+		w.sql("INSERT INTO other VALUES (2)")
+		w.archive()
+		w.snapshot()
+		_, err := w.try(w.store, "blurred_refused", func(o *Options) { o.Create, o.AcceptInexact = true, true })
+		require.NoError(t, err, "the snapshot lies after it")
+		_, err = Restore(t.Context(), Options{Archive: w.view(), Plan: w.plan(Target{Kind: ToLSN, LSN: w.end - 1}), DSN: server.DSN("blurred_accept_in"), Create: true, AcceptInexact: true})
+		require.NoError(t, err)
+		p := w.plan(Target{Kind: ToLSN, LSN: w.end - 1})
+		p.Inexact = nil
+		_, err = Restore(t.Context(), Options{Archive: w.view(), Plan: p, DSN: server.DSN("blurred_refused_in"), Create: true})
+		require.ErrorContains(t, err, "ALTER TABLE", "the message's own word counts as well")
 	})
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
 
@@ -19,21 +21,34 @@ type LogQuery struct {
 	Tables       []string // patterns as in Options
 	Ops          []segment.Op
 	MinRows      int64 // of the chosen tables and operations; a TRUNCATE counts as one
+
+	// Schema lists schema changes too. Together with Ops it is one operation more.
+	Schema bool
 }
 
 // LogLine is one transaction.
 type LogLine struct {
 	Commit
-	History uint32   `json:"history"`
-	Before  []string `json:"before"` // flags that restore to just before it; nil if no window covers that
+	History uint32         `json:"history"`
+	Schema  []SchemaChange `json:"schema,omitempty"` // where LogQuery.Schema asks for them
+	Before  []string       `json:"before"`           // flags that restore to just before it; nil if no window covers that
+}
+
+// SchemaChange is one schema change of a transaction.
+type SchemaChange struct {
+	Tag       string   `json:"tag"`                 // such as ALTER TABLE
+	Object    string   `json:"object,omitempty"`    // what it is about, such as "table public.orders"
+	Tables    []string `json:"tables,omitempty"`    // namespace.name of every table that it names
+	Statement string   `json:"statement,omitempty"` // "" where it can't be replayed
+	Inexact   string   `json:"inexact,omitempty"`   // why its replay does not give what the source had
 }
 
 // Parallel index reads while listing: a ranged get or two each.
 const logFetches = 16
 
 // Log yields the archived transactions that match, in commit order, history by history: newest last.
-// It reads the catalog and the segments' indexes, never their rows, and only of segments whose catalog
-// counts can match. An error ends the sequence.
+// It reads the catalog and the segments' indexes, and only of segments whose catalog counts can match; with
+// Schema also the objects of segments that hold schema changes. An error ends the sequence.
 func Log(ctx context.Context, a *Archive, q LogQuery) iter.Seq2[LogLine, error] {
 	return logLines(ctx, a, q)
 }
@@ -71,6 +86,9 @@ func newLister(src source, q LogQuery) (*lister, error) {
 		return nil, err
 	}
 	l := &lister{src: src, query: q, filter: filter, many: len(src.histories()) > 1}
+	if q.Schema && len(q.Ops) == 0 {
+		l.ops = map[segment.Op]bool{} // schema changes alone
+	}
 	for _, op := range q.Ops {
 		switch op {
 		case segment.OpInsert, segment.OpUpdate, segment.OpDelete, segment.OpTruncate:
@@ -87,8 +105,9 @@ func newLister(src source, q LogQuery) (*lister, error) {
 
 // listed is a segment whose index is being read.
 type listed struct {
-	entry catalog.Entry
-	index chan *segment.Index // gets one, or nothing after an error
+	entry   catalog.Entry
+	index   chan *segment.Index // gets one, or nothing after an error
+	changes []apply.Announced   // set before index is given
 }
 
 // history lists one history; false when the consumer has enough or after an error.
@@ -96,7 +115,7 @@ func (l *lister) history(ctx context.Context, h catalog.HistoryPoint, yield func
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l.local = 0
-	queue := make(chan listed, logFetches)
+	queue := make(chan *listed, logFetches)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(logFetches + 1)
 	group.Go(func() error {
@@ -115,7 +134,7 @@ func (l *lister) history(ctx context.Context, h catalog.HistoryPoint, yield func
 }
 
 // enqueue starts the reading of every index that may match, in order and boundedly ahead.
-func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *errgroup.Group, queue chan<- listed) error {
+func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *errgroup.Group, queue chan<- *listed) error {
 	for e, err := range l.src.since(ctx, h.Number, l.query.Since) {
 		if err != nil {
 			return err
@@ -123,7 +142,7 @@ func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *err
 		if e.Kind != catalog.KindSegment || !l.mayMatch(e.Segment) {
 			continue
 		}
-		item := listed{entry: e, index: make(chan *segment.Index, 1)}
+		item := &listed{entry: e, index: make(chan *segment.Index, 1)}
 		select {
 		case queue <- item:
 		case <-ctx.Done():
@@ -131,6 +150,9 @@ func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *err
 		}
 		group.Go(func() error {
 			x, err := l.src.index(ctx, e)
+			if err == nil && l.query.Schema {
+				item.changes, err = l.src.SchemaChanges(ctx, e)
+			}
 			if err == nil {
 				item.index <- x
 			}
@@ -140,13 +162,13 @@ func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *err
 	return nil
 }
 
-func (l *lister) drain(ctx context.Context, h catalog.HistoryPoint, queue <-chan listed, yield func(LogLine, error) bool) bool {
+func (l *lister) drain(ctx context.Context, h catalog.HistoryPoint, queue <-chan *listed, yield func(LogLine, error) bool) bool {
 	for item := range queue {
 		select {
 		case x := <-item.index:
 			l.begin(x)
 			for i := range x.Transactions {
-				line, ok := l.line(h, x, &x.Transactions[i])
+				line, ok := l.line(h, x, &x.Transactions[i], item.changes)
 				if ok && !yield(line, nil) {
 					return false
 				}
@@ -168,7 +190,7 @@ func (l *lister) mayMatch(s *catalog.Segment) bool {
 	if !s.MaxCommitTime.IsZero() && (q.Since != 0 && s.MaxCommitTime < q.Since || q.Until != 0 && s.MinCommitTime > q.Until) {
 		return false
 	}
-	if l.ops == nil && len(l.filter) == 0 && q.MinRows == 0 {
+	if l.ops == nil && len(l.filter) == 0 && q.MinRows == 0 && !q.Schema || q.Schema && s.DDL > 0 {
 		return true
 	}
 	if s.TablesCut {
@@ -209,7 +231,7 @@ func (l *lister) countOps(t catalog.TableCounts) int64 {
 }
 
 // line makes the line of a transaction; false if the filters leave it out.
-func (l *lister) line(h catalog.HistoryPoint, x *segment.Index, t *segment.Transaction) (LogLine, bool) {
+func (l *lister) line(h catalog.HistoryPoint, x *segment.Index, t *segment.Transaction, changes []apply.Announced) (LogLine, bool) {
 	at := t.CommitTime
 	if t.Foreign {
 		at = l.local
@@ -227,11 +249,32 @@ func (l *lister) line(h catalog.HistoryPoint, x *segment.Index, t *segment.Trans
 			rows += l.countOps(catalog.TableCounts{Inserts: c.Inserts, Updates: c.Updates, Deletes: c.Deletes, Truncates: c.Truncates})
 		}
 	}
+	schema := l.schemaOf(t, changes)
 	narrowed := l.ops != nil || len(l.filter) > 0
-	if rows < q.MinRows || narrowed && rows == 0 {
+	if rows < q.MinRows || narrowed && rows == 0 && len(schema) == 0 {
 		return LogLine{}, false
 	}
-	return LogLine{Commit: *commitOf(x, t), History: h.Number, Before: l.before(h, t)}, true
+	return LogLine{Commit: *commitOf(x, t), History: h.Number, Schema: schema, Before: l.before(h, t)}, true
+}
+
+// schemaOf gives the schema changes of a transaction that the patterns choose.
+func (l *lister) schemaOf(t *segment.Transaction, changes []apply.Announced) []SchemaChange {
+	var out []SchemaChange
+	for _, c := range changes {
+		if c.CommitLSN != t.CommitLSN {
+			continue
+		}
+		m := c.Message
+		if m == nil {
+			out = append(out, SchemaChange{Tag: "unknown", Inexact: "the message can't be read"})
+			continue
+		}
+		tables := m.TableNames()
+		if len(l.filter) == 0 || slices.ContainsFunc(tables, l.filter.matchQualified) {
+			out = append(out, SchemaChange{Tag: m.Tag, Object: apply.About(m), Tables: tables, Statement: m.SQL, Inexact: m.Inexact})
+		}
+	}
+	return out
 }
 
 // before returns the flags that restore to just before a transaction, nil if that isn't covered.

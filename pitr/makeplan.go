@@ -52,6 +52,9 @@ func makePlan(ctx context.Context, src source, t Target, zone *time.Location) (*
 	} else if plan, err = pl.walk(ctx, plan); err != nil {
 		return nil, err
 	}
+	if plan.Inexact = pl.inexactRanges(plan.History, s.LSN, plan.Cut); len(plan.Inexact) > 0 {
+		plan.exactHint = pl.wholeAgain(plan)
+	}
 	plan.warn(t)
 	return plan, nil
 }

@@ -40,10 +40,16 @@ type Plan struct {
 	TablesUnlisted bool     `json:"tables_unlisted,omitempty"`
 	Warnings       []string `json:"warnings,omitempty"`
 
+	// Inexact are the ranges on the way whose replay does not give what the source had. A restore of their
+	// tables is refused unless it is told to go past them.
+	Inexact []catalog.Inexact `json:"inexact,omitempty"`
+
 	snapshot catalog.SnapshotPoint
 	walked   bool            // the range was walked entry by entry: it tiles, and entries is set
 	entries  []catalog.Entry // segments to replay, in order
 	zone     *time.Location  // for errors
+
+	exactHint string // where Inexact is set: what can be restored exactly
 }
 
 // PlanSnapshot is the base snapshot a plan starts from.

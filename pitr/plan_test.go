@@ -14,6 +14,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
 
@@ -24,6 +25,7 @@ type synthetic struct {
 	wins    []catalog.Window
 	mks     []catalog.MarkPoint
 	entries []catalog.Entry
+	blurred []catalog.InexactPoint
 	indexes map[string]*segment.Index
 	asked   atomic.Int64 // index reads
 	costly  int          // requests that a walk would take
@@ -36,6 +38,12 @@ func (s *synthetic) histories() []catalog.HistoryPoint  { return s.hs }
 func (s *synthetic) snapshots() []catalog.SnapshotPoint { return s.snaps }
 func (s *synthetic) windows() []catalog.Window          { return s.wins }
 func (s *synthetic) marks() []catalog.MarkPoint         { return s.mks }
+
+func (s *synthetic) inexact() []catalog.InexactPoint { return s.blurred }
+
+func (s *synthetic) SchemaChanges(context.Context, catalog.Entry) ([]apply.Announced, error) {
+	return nil, nil
+}
 
 func (s *synthetic) stream(_ context.Context, h uint32, from, to segment.LSN) iter.Seq2[catalog.Entry, error] {
 	return func(yield func(catalog.Entry, error) bool) {

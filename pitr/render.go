@@ -26,6 +26,12 @@ func (plan *Plan) WriteText(w io.Writer, zone *time.Location) error {
 	line("to read", "%s", humanize.IBytes(uint64(plan.Bytes)))
 	line("last kept", "%s", plan.LastKept.describe(zone, "no archived commit before it: the base snapshot as it is"))
 	line("first left out", "%s", plan.FirstLeftOut.describe(zone, "nothing later is archived"))
+	if plan.SchemaChanges > 0 {
+		line("schema changes", "%s", humanize.Comma(plan.SchemaChanges))
+	}
+	for _, i := range plan.Inexact {
+		line("not exact", "%s", describeInexact(i))
+	}
 	plan.writeTables(&b)
 	for _, warning := range plan.Warnings {
 		line("warning", "%s", warning)

@@ -139,6 +139,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		Workers:     r.o.Jobs,
 		Want:        r.wantsRows,
 		Schema:      r.schemaOptions(),
+		Inexact:     r.withheld,
 		TableSchema: r.names.table, TypeSchema: r.names.object,
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
 	})

@@ -148,6 +148,9 @@ func (r *run) session(ctx context.Context) (*pgconn.PgConn, error) {
 
 // execute does the whole restore.
 func (r *run) execute(ctx context.Context) error {
+	if err := r.checkInexact(); err != nil {
+		return err
+	}
 	err := r.phase(ctx, PhasePreflight, "steps", 0, func(ctx context.Context) (err error) {
 		if err = r.preflight(ctx); err == nil {
 			r.plan, err = r.plan.walkAll(ctx, r.o.Archive)

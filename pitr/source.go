@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"tidemark/catalog"
+	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
 
@@ -17,6 +18,7 @@ type source interface {
 	snapshots() []catalog.SnapshotPoint // of every history
 	marks() []catalog.MarkPoint         // of every history
 	gaps() []catalog.GapPoint           // of every history, ascending
+	inexact() []catalog.InexactPoint    // of every history
 
 	// stream yields the segment, watermark and gap entries of a history that overlap [from, to), in
 	// order; to 0 means the end.
@@ -46,4 +48,7 @@ type source interface {
 	requests() int
 
 	index(ctx context.Context, e catalog.Entry) (*segment.Index, error)
+
+	// SchemaChanges reads the schema changes of a segment.
+	SchemaChanges(ctx context.Context, e catalog.Entry) ([]apply.Announced, error)
 }

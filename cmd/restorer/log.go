@@ -19,7 +19,7 @@ type logCmd struct {
 	Since   string   `help:"Leave out commits before this moment (RFC 3339 with a zone, or now-2h)." placeholder:"TIME"`
 	Until   string   `help:"Leave out commits after this moment." placeholder:"TIME"`
 	Table   []string `help:"Only transactions that changed tables matching this pattern, such as public.orders or *.events_* (repeatable)." placeholder:"PATTERN"`
-	Op      []string `help:"Only these operations: insert, update, delete, truncate." placeholder:"OP"`
+	Op      []string `help:"Only these operations: insert, update, delete, truncate, ddl (repeatable)." placeholder:"OP"`
 	MinRows int64    `help:"Only transactions that changed at least this many rows (of those tables, by those operations)." placeholder:"N"`
 	History uint32   `help:"Only this history." placeholder:"N"`
 }
@@ -33,6 +33,7 @@ Examples:
 
     restorer log --since now-2h --op delete --min-rows 1000     who deleted all that?
     restorer log --table public.orders --since now-1d
+    restorer log --op ddl --since now-1d                        schema changes, with their statements
     restorer log -o json | jq 'select(.rows > 1000)'`
 }
 
@@ -54,9 +55,13 @@ func (c *logCmd) query(env *cli.Env) (q pitr.LogQuery, err error) {
 		}
 	}
 	for _, name := range c.Op {
+		if strings.EqualFold(name, "ddl") {
+			q.Schema = true
+			continue
+		}
 		op, ok := operations[strings.ToLower(name)]
 		if !ok {
-			return q, fault.New(fault.Usage, "insert, update, delete and truncate are possible; DDL isn't recorded", "--op: unknown operation %q", name)
+			return q, fault.New(fault.Usage, "insert, update, delete, truncate and ddl are possible", "--op: unknown operation %q", name)
 		}
 		q.Ops = append(q.Ops, op)
 	}
@@ -120,5 +125,31 @@ func printTransaction(w *bufio.Writer, line pitr.LogLine) error {
 		changes += " (from another node, with its time)"
 	}
 	_, err := fmt.Fprintf(w, logFormat, line.Time, fmt.Sprint(line.XID), cli.Count(line.Rows), before, changes)
+	for _, c := range line.Schema {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%-27s  %s\n", "", describeSchemaChange(c))
+		}
+	}
 	return err
+}
+
+const shownStatement = 200
+
+// describeSchemaChange puts a schema change on one line.
+func describeSchemaChange(c pitr.SchemaChange) string {
+	statement := []rune(strings.Join(strings.Fields(c.Statement), " "))
+	s := c.Tag
+	if c.Object != "" {
+		s += " on " + c.Object
+	}
+	if len(statement) > shownStatement {
+		statement = append(statement[:shownStatement], '…')
+	}
+	if len(statement) > 0 {
+		s += ": " + string(statement)
+	}
+	if c.Inexact != "" {
+		s += " (not exact: " + c.Inexact + ")"
+	}
+	return s
 }

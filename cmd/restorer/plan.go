@@ -12,9 +12,10 @@ import (
 type planCmd struct {
 	targetFlags
 	cli.Output
-	Into   string   `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
-	Create bool     `help:"With --into: the restore would make that database."`
-	Table  []string `help:"With --into: the restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
+	Into          string   `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
+	AcceptInexact bool     `help:"The restore would go past changes that the archive says it can't replay exactly."`
+	Create        bool     `help:"With --into: the restore would make that database."`
+	Table         []string `help:"The restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
 }
 
 // Help is shown by plan --help.
@@ -54,6 +55,9 @@ func (c *planCmd) Run(ctx context.Context, env *cli.Env) error {
 	} else {
 		err = plan.WriteText(env.Stdout, time.Local)
 	}
+	if err == nil && !c.AcceptInexact {
+		err = plan.CheckInexact(c.Table)
+	}
 	if err != nil || c.Into == "" {
 		return err
 	}
@@ -63,7 +67,7 @@ func (c *planCmd) Run(ctx context.Context, env *cli.Env) error {
 // look goes through a restore's preflight, which ends where something would be written.
 func (c *planCmd) look(ctx context.Context, env *cli.Env, archive *pitr.Archive, plan *pitr.Plan) error {
 	_, err := pitr.Restore(ctx, pitr.Options{
-		Archive: archive, Plan: plan, DSN: c.Into, Create: c.Create, Tables: c.Table,
+		Archive: archive, Plan: plan, DSN: c.Into, Create: c.Create, Tables: c.Table, AcceptInexact: c.AcceptInexact,
 		Confirm: func(*pitr.Plan) error { return errLooked }, Log: env.Log, Now: env.Now,
 	})
 	if !errors.Is(err, errLooked) {

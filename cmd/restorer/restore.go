@@ -17,16 +17,17 @@ import (
 type restoreCmd struct {
 	targetFlags
 	cli.Output
-	Into         string   `help:"Database to restore into: a URL or keyword/value string naming it. PG* variables, service files and .pgpass work." placeholder:"DSN"`
-	Create       bool     `help:"Make that database; it must not exist. Without, it must exist and be empty."`
-	Table        []string `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
-	AsSchema     string   `help:"Put the tables into this new schema of the database, beside what is there. With no --table: all of them." placeholder:"NAME"`
-	Jobs         int      `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
-	SchemaOnly   bool     `help:"No rows." xor:"part"`
-	DataOnly     bool     `help:"Only rows, into tables that are there already and empty." xor:"part"`
-	NoOwner      bool     `help:"Everything belongs to the connecting role."`
-	NoPrivileges bool     `help:"No GRANT and REVOKE."`
-	IfEmpty      bool     `help:"A database that isn't empty is left alone, and that is a success."`
+	Into          string   `help:"Database to restore into: a URL or keyword/value string naming it. PG* variables, service files and .pgpass work." placeholder:"DSN"`
+	Create        bool     `help:"Make that database; it must not exist. Without, it must exist and be empty."`
+	Table         []string `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
+	AsSchema      string   `help:"Put the tables into this new schema of the database, beside what is there. With no --table: all of them." placeholder:"NAME"`
+	Jobs          int      `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
+	SchemaOnly    bool     `help:"No rows." xor:"part"`
+	DataOnly      bool     `help:"Only rows, into tables that are there already and empty." xor:"part"`
+	NoOwner       bool     `help:"Everything belongs to the connecting role."`
+	NoPrivileges  bool     `help:"No GRANT and REVOKE."`
+	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly."`
+	IfEmpty       bool     `help:"A database that isn't empty is left alone, and that is a success."`
 }
 
 // Help is shown by restore --help.
@@ -72,7 +73,7 @@ func (c *restoreCmd) Run(ctx context.Context, env *cli.Env) error {
 	show := &phases{env: env}
 	report, err := pitr.Restore(ctx, pitr.Options{
 		Archive: archive, Plan: plan, DSN: dsn, Create: c.Create, AsSchema: c.AsSchema, Tables: c.Table, Jobs: c.Jobs,
-		SchemaOnly: c.SchemaOnly, DataOnly: c.DataOnly, NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges,
+		SchemaOnly: c.SchemaOnly, DataOnly: c.DataOnly, NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges, AcceptInexact: c.AcceptInexact,
 		Progress: show.show, Confirm: func(p *pitr.Plan) error { return p.WriteText(env.Stderr, time.Local) },
 		Log: env.Log, Now: env.Now,
 	})

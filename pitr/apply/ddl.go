@@ -251,7 +251,7 @@ func describeChange(m *ddl.Message, begin segment.Begin) string {
 // Describe names a change for people: its tag, what it is about, and the beginning of its statement.
 func Describe(m *ddl.Message) string {
 	s := m.Tag
-	if about := aboutOf(m); about != "" {
+	if about := About(m); about != "" {
 		s += " on " + about
 	}
 	if m.SQL != "" {

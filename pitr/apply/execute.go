@@ -331,8 +331,8 @@ func isOwnership(m *ddl.Message) bool {
 
 var ownership = regexp.MustCompile(`(?is)^\s*ALTER\s[^']*\sOWNER\s+TO\s+("(?:[^"]|"")+"|[^\s;,]+)\s*;?\s*$`)
 
-// aboutOf names what a change was about.
-func aboutOf(m *ddl.Message) string {
+// About names what a change was about.
+func About(m *ddl.Message) string {
 	for _, list := range [][]ddl.Object{m.Objects, m.Dropped} {
 		for _, o := range list {
 			if !o.Extension || len(list) == 1 {
