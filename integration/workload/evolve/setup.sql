@@ -3,11 +3,12 @@
 DO $$
 DECLARE name text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7436);
     FOREACH name IN ARRAY ARRAY['evolve_alice', 'evolve_bob', 'evolve Çarol'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+        BEGIN
             EXECUTE format('CREATE ROLE %I', name);
-        END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL; -- another database's setup made it
+        END;
     END LOOP;
 END $$;
 
