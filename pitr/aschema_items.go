@@ -61,6 +61,10 @@ func (s *selection) moveInto(schema string) (*schemaMap, error) {
 		if it.Kind == "CAST" && it.SQL == was {
 			continue // the database has it
 		}
+		if it.SQL == was && len(words(was)) > 0 {
+			// It would act on what lies there already.
+			return nil, fault.New(fault.Failed, "restore into a new database with --create", "%s %s.%s can't go into another schema", strings.ToLower(it.Kind), it.Namespace, it.Name)
+		}
 		s.items = append(s.items, it)
 	}
 	var theirs []string

@@ -170,3 +170,25 @@ INSERT INTO orders (customer, n, s) VALUES (1, 99, span(5, 7)); UPDATE customers
 		require.Equal(t, "0", server.MustQuery(t, "live_bare", "select count(*)::text from pg_namespace where nspname like 'rescue%'"))
 	})
 }
+
+func TestRestoreBesideChangedTables(t *testing.T) {
+	w := newWorld(t, "moving", "CREATE TABLE kept (id int PRIMARY KEY, v text); CREATE TABLE other (id int PRIMARY KEY); INSERT INTO kept VALUES (1, 'a')")
+	w.changes(".ALTER TABLE other ADD COLUMN x int", "INSERT INTO kept VALUES (2, 'b')", "INSERT INTO other VALUES (1, 1)")
+	before := Target{Kind: ToLSN, LSN: w.here(), Exclusive: true}
+	w.changes(".ALTER TABLE kept ADD COLUMN y int", "INSERT INTO kept VALUES (3, 'c', 1)")
+	w.archive()
+	as := func(o *Options) { o.Create, o.AsSchema, o.Tables = false, "rescue", []string{"kept"} }
+	dump := schemaOf(t, "moving")
+	_, err := w.try(w.store, "moving", as)
+	require.ErrorContains(t, err, "--as-schema can't replay changes of the tables, and the range holds one: ALTER TABLE on table kept")
+	require.Equal(t, dump, schemaOf(t, "moving"), "refused before anything was written")
+	w.restore(before, "moving", as)
+	require.Equal(t, "1,a 2,b", server.MustQuery(t, "moving", "select string_agg(id || ',' || v, ' ' order by id) from rescue.kept"))
+	require.Equal(t, "1", server.MustQuery(t, "moving", "select count(*)::text from other"), "the live table was not touched")
+	_, err = w.try(w.store, "moving", func(o *Options) { as(o); o.AsSchema, o.SchemaOnly = "empty", true })
+	require.ErrorContains(t, err, "can't replay changes of the tables")
+
+	rep, _, err := w.compare(Target{Kind: ToLatest}, nil)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"rescue.kept": "-0 ~0 +2 back 0"}, counts(rep), "a comparison follows the changes")
+}

@@ -434,7 +434,7 @@ func (r *run) lastSecurity() string {
 // with the plan.
 func (r *run) preflightChanges(ctx context.Context) error {
 	r.plan.Warnings = append(slices.Clone(r.plan.Warnings), r.limits...)
-	if r.plan.SchemaChanges == 0 || r.o.SchemaOnly {
+	if r.plan.SchemaChanges == 0 {
 		return nil
 	}
 	if r.conn.plain {
