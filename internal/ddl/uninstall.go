@@ -17,7 +17,7 @@ const installedSQL = `WITH objects AS (
 	WHERE p.pronamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark') AND p.proname LIKE 'ddl\_%'
 	UNION ALL
 	SELECT 3, format('DROP SEQUENCE IF EXISTS %s', c.oid::regclass), c.oid FROM pg_catalog.pg_class c
-	WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark') AND c.relname = 'ddl_memory' AND c.relkind = 'S'
+	WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark') AND c.relname IN ('ddl_memory', 'ddl_space') AND c.relkind = 'S'
 )
 SELECT sql FROM (
 	SELECT step, sql FROM objects

@@ -69,6 +69,9 @@ BEGIN
     content := convert(textsend('ddl:' || (message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
   END;
   PERFORM pg_logical_emit_message(true, 'tidemark', content);
+  -- Decoding places a message at its record's end. A row of the transaction around the trigger's subtransaction that
+  -- began right there would be sent first: another record keeps them apart.
+  PERFORM setval('tidemark.ddl_space', 1, false);
 END
 $tidemark$;
 
