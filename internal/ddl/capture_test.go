@@ -19,6 +19,11 @@ func TestCapture(t *testing.T) {
 	t.Run("bounds", func(t *testing.T) { testBounds(t, server) })
 	t.Run("secrets", func(t *testing.T) { testSecrets(t, server) })
 	t.Run("users", func(t *testing.T) { testUsers(t, server) })
+	t.Run("install", func(t *testing.T) { testInstall(t, server) })
+	t.Run("privilege", func(t *testing.T) { testNoPrivilege(t, server) })
+	t.Run("identities", func(t *testing.T) { testIdentities(t, server) })
+	t.Run("encodings", func(t *testing.T) { testEncodings(t, server) })
+	t.Run("long", func(t *testing.T) { testLong(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
 }
 

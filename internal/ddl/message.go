@@ -45,6 +45,10 @@ type Message struct {
 	State []RelationState `json:"state,omitempty"`
 	// ServerVersion is server_version_num of the source.
 	ServerVersion int `json:"server_version"`
+
+	// Bytes: the source is an SQL_ASCII database and the statement is not UTF-8. Decode has turned every string
+	// back into the source's bytes; to execute them client_encoding must be SQL_ASCII.
+	Bytes bool `json:"bytes,omitempty"`
 }
 
 // Object is something that a statement made, changed or dropped.
@@ -80,6 +84,11 @@ func Decode(content []byte) (*Message, error) {
 	}
 	if m.Tag == "" {
 		return nil, fmt.Errorf("schema change without a command tag")
+	}
+	if m.Bytes {
+		if err := m.toBytes(); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }

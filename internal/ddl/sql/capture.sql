@@ -1,18 +1,21 @@
 -- ddl_relation is the table, view or sequence that an object belongs to; 0 if none.
-CREATE FUNCTION tidemark.ddl_relation(class oid, object oid) RETURNS oid LANGUAGE sql STABLE AS $tidemark$
-SELECT coalesce(CASE class
+CREATE FUNCTION tidemark.ddl_relation(class oid, object oid) RETURNS oid LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT coalesce(CASE class
   WHEN 'pg_class'::regclass THEN (SELECT coalesce((SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = c.oid), c.oid) FROM pg_class c WHERE c.oid = object)
   WHEN 'pg_trigger'::regclass THEN (SELECT g.tgrelid FROM pg_trigger g WHERE g.oid = object)
   WHEN 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = object)
   WHEN 'pg_policy'::regclass THEN (SELECT p.polrelid FROM pg_policy p WHERE p.oid = object)
   WHEN 'pg_constraint'::regclass THEN (SELECT o.conrelid FROM pg_constraint o WHERE o.oid = object)
   WHEN 'pg_attrdef'::regclass THEN (SELECT d.adrelid FROM pg_attrdef d WHERE d.oid = object)
-  WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext s WHERE s.oid = object) END, 0)
+  WHEN 'pg_statistic_ext'::regclass THEN (SELECT s.stxrelid FROM pg_statistic_ext s WHERE s.oid = object) END, 0));
+END
 $tidemark$;
 
 -- ddl_name is an object's own name, unquoted; NULL where that is not enough to name it.
-CREATE FUNCTION tidemark.ddl_name(class oid, object oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
-SELECT CASE class
+CREATE FUNCTION tidemark.ddl_name(class oid, object oid) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT CASE class
   WHEN 'pg_class'::regclass THEN (SELECT c.relname FROM pg_class c WHERE c.oid = object)
   WHEN 'pg_type'::regclass THEN (SELECT t.typname FROM pg_type t WHERE t.oid = object)
   WHEN 'pg_namespace'::regclass THEN (SELECT n.nspname FROM pg_namespace n WHERE n.oid = object)
@@ -20,25 +23,32 @@ SELECT CASE class
   WHEN 'pg_publication'::regclass THEN (SELECT p.pubname FROM pg_publication p WHERE p.oid = object)
   WHEN 'pg_publication_rel'::regclass THEN (SELECT p.pubname FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE r.oid = object)
   WHEN 'pg_publication_namespace'::regclass THEN (SELECT p.pubname FROM pg_publication p JOIN pg_publication_namespace r ON r.pnpubid = p.oid WHERE r.oid = object) --since 150000
-  END::text
+  END::text);
+END
 $tidemark$;
 
 -- ddl_objects are the objects that the running command made or changed, in order.
 CREATE FUNCTION tidemark.ddl_objects() RETURNS TABLE (n bigint, class oid, object oid, relation oid, type text, schema text, name text, identity text, temporary boolean, extension boolean)
-LANGUAGE sql AS $tidemark$
-SELECT c.n, c.classid, c.objid, r.oid, c.object_type, coalesce(c.schema_name, m.nspname), tidemark.ddl_name(c.classid, c.objid), c.object_identity,
+LANGUAGE plpgsql AS $tidemark$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY SELECT c.n, c.classid, c.objid, r.oid, c.object_type, coalesce(c.schema_name, m.nspname), tidemark.ddl_name(c.classid, c.objid), c.object_identity,
   coalesce(c.schema_name = 'pg_temp', false) OR coalesce((SELECT k.relpersistence = 't' FROM pg_class k WHERE k.oid = r.oid), false), c.in_extension
 FROM pg_event_trigger_ddl_commands() WITH ORDINALITY AS c(classid, objid, objsubid, command_tag, object_type, schema_name, object_identity, in_extension, command, n)
 CROSS JOIN LATERAL (SELECT tidemark.ddl_relation(c.classid, c.objid) AS oid) r
-LEFT JOIN pg_class k ON k.oid = r.oid LEFT JOIN pg_namespace m ON m.oid = k.relnamespace
+LEFT JOIN pg_class k ON k.oid = r.oid LEFT JOIN pg_namespace m ON m.oid = k.relnamespace;
+END
 $tidemark$;
 
 -- ddl_dropped are the objects that the running command dropped and that a replay has to know.
 CREATE FUNCTION tidemark.ddl_dropped() RETURNS TABLE (n bigint, object oid, class oid, original boolean, type text, schema text, name text, identity text, temporary boolean)
-LANGUAGE sql AS $tidemark$
-SELECT d.n, d.objid, d.classid, d.original, d.object_type, d.schema_name, d.address_names[array_upper(d.address_names, 1)], d.object_identity, d.is_temporary
+LANGUAGE plpgsql AS $tidemark$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY SELECT d.n, d.objid, d.classid, d.original, d.object_type, d.schema_name, d.address_names[array_upper(d.address_names, 1)], d.object_identity, d.is_temporary
 FROM pg_event_trigger_dropped_objects() WITH ORDINALITY AS d(classid, objid, objsubid, original, normal, is_temporary, object_type, schema_name, object_name, object_identity, address_names, address_args, n)
-WHERE d.original OR d.object_type IN ('table', 'foreign table', 'materialized view', 'view', 'sequence', 'table column', 'schema', 'extension')
+WHERE d.original OR d.object_type IN ('table', 'foreign table', 'materialized view', 'view', 'sequence', 'table column', 'schema', 'extension');
+END
 $tidemark$;
 
 -- ddl_drop makes a DROP of what was dropped and is not temporary.
@@ -48,13 +58,15 @@ FROM jsonb_array_elements(originals) o
 $tidemark$;
 
 -- ddl_state has the fingerprints of relations and of those that inherit from them.
-CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE sql STABLE AS $tidemark$
-WITH RECURSIVE f AS (
+CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (WITH RECURSIVE f AS (
   SELECT r AS oid FROM unnest(relations) r UNION SELECT i.inhrelid FROM f JOIN pg_inherits i ON i.inhparent = f.oid
 ), few AS (SELECT f.oid FROM f ORDER BY f.oid <> ALL (relations), f.oid DESC LIMIT 64)
 SELECT jsonb_agg(jsonb_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'fp', tidemark.ddl_fingerprint(c.oid)) ORDER BY c.oid)
 FROM few JOIN pg_class c ON c.oid = few.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't');
+END
 $tidemark$;
 
 -- ddl_emit writes a message in UTF-8. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
@@ -200,14 +212,16 @@ END
 $tidemark$;
 
 -- ddl_on_temporary tells whether a GRANT or REVOKE is about temporary tables only.
-CREATE FUNCTION tidemark.ddl_on_temporary(statement text, conforming boolean) RETURNS boolean LANGUAGE sql STABLE AS $tidemark$
-WITH t AS (
+CREATE FUNCTION tidemark.ddl_on_temporary(statement text, conforming boolean) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (WITH t AS (
   SELECT k.pos, k.kind, tidemark.ddl_word(k.kind, k.raw) AS word, lead(k.raw) OVER (ORDER BY k.pos) AS next FROM tidemark.ddl_tokens(statement, conforming) k
 ), edges AS (
   SELECT min(t.pos) FILTER (WHERE t.kind = 'w' AND t.word = 'on') AS begins, max(t.pos) FILTER (WHERE t.kind = 'w' AND t.word IN ('to', 'from')) AS ends FROM t
 )
 SELECT coalesce(bool_and(EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = pg_my_temp_schema() AND c.relname = t.word)), false)
-FROM t, edges WHERE t.pos > edges.begins AND t.pos < edges.ends AND t.kind IN ('w', 'q') AND t.word NOT IN ('table', 'sequence', 'pg_temp')
+FROM t, edges WHERE t.pos > edges.begins AND t.pos < edges.ends AND t.kind IN ('w', 'q') AND t.word NOT IN ('table', 'sequence', 'pg_temp'));
+END
 $tidemark$;
 
 -- ddl_capture is called at each event. It knows the caller's name and settings; it runs as the role that
@@ -215,7 +229,7 @@ $tidemark$;
 CREATE FUNCTION tidemark.ddl_capture(event text, tag text, account text, settings jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = postgres SET TimeZone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = hex SET quote_all_identifiers = off SET standard_conforming_strings = on SET row_security = off
-SET lc_messages = 'C' SET lc_monetary = 'C' AS $tidemark$
+SET lc_messages = 'C' SET lc_monetary = 'C' SET jit = off SET plan_cache_mode = force_generic_plan AS $tidemark$
 DECLARE
   stack text;
   key text;

@@ -20,7 +20,7 @@ FROM pg_catalog.pg_class c CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(E'\n'
       'storage ' || a.attstorage::text, 'compression ' || a.attcompression::text, 'statistics ' || coalesce(a.attstattarget, -1),
       (SELECT 'options ' || pg_catalog.string_agg(o, ',' ORDER BY o) FROM pg_catalog.unnest(a.attoptions) o),
       (SELECT 'default ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum),
-      'comment ' || pg_catalog.col_description(a.attrelid, a.attnum)
+      (SELECT 'comment ' || m.description FROM pg_catalog.pg_description m WHERE m.objoid = c.oid AND m.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objsubid = a.attnum)
     ), E'\n' ORDER BY a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'),
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.pg_get_indexdef(i.indexrelid), i.indisreplident, i.indisclustered, i.indisvalid), E'\n' ORDER BY n.relname)
@@ -36,5 +36,5 @@ FROM pg_catalog.pg_class c CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(E'\n'
       pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)), E'\n' ORDER BY p.polname)
     FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
   (SELECT pg_catalog.string_agg(pg_catalog.pg_get_statisticsobjdef(s.oid), E'\n' ORDER BY s.stxname) FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid),
-  'comment ' || pg_catalog.obj_description(c.oid, 'pg_class')
+  (SELECT 'comment ' || m.description FROM pg_catalog.pg_description m WHERE m.objoid = c.oid AND m.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objsubid = 0)
 ) AS text) f

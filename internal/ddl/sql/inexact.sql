@@ -15,19 +15,22 @@ SELECT p.provolatile = 'i' OR p.provolatile = 's' AND p.pronamespace = 'pg_catal
 $tidemark$;
 
 -- ddl_tree_exact tells whether a stored expression (pg_node_tree) is made of nothing but what gives the same again.
-CREATE FUNCTION tidemark.ddl_tree_exact(tree text) RETURNS boolean LANGUAGE sql STABLE AS $tidemark$
-SELECT NOT EXISTS (SELECT FROM regexp_matches(tree, '\{([A-Z]+)', 'g') m WHERE m[1] <> ALL (
+CREATE FUNCTION tidemark.ddl_tree_exact(tree text) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT NOT EXISTS (SELECT FROM regexp_matches(tree, '\{([A-Z]+)', 'g') m WHERE m[1] <> ALL (
     '{CONST,FUNCEXPR,NAMEDARGEXPR,OPEXPR,RELABELTYPE,BOOLEXPR,CASEEXPR,CASE,CASEWHEN,WHEN,CASETESTEXPR,NULLTEST,BOOLEANTEST,COALESCEEXPR,COALESCE,ARRAYEXPR,ARRAY,VAR,NULLIFEXPR,DISTINCTEXPR,SCALARARRAYOPEXPR,COLLATEEXPR,COLLATE,COERCEVIAIO,ARRAYCOERCEEXPR,ROWEXPR,ROW,MINMAXEXPR,MINMAX,COERCETODOMAIN,SUBSCRIPTINGREF}'))
   AND NOT EXISTS (SELECT FROM regexp_matches(tree, ':(?:funcid|opfuncid) ([0-9]+)', 'g') m
     WHERE NOT EXISTS (SELECT FROM pg_proc p WHERE p.oid = m[1]::oid AND tidemark.ddl_repeatable(p)))
   AND NOT EXISTS (SELECT FROM regexp_matches(tree, '\{COERCEVIAIO .*?:resulttype ([0-9]+)', 'g') m
-    WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = m[1]::oid AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typcategory IN ('S', 'N', 'B', 'U', 'I', 'V') AND t.typname !~ '^reg'))
+    WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = m[1]::oid AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typcategory IN ('S', 'N', 'B', 'U', 'I', 'V') AND t.typname !~ '^reg')));
+END
 $tidemark$;
 
 -- ddl_text_exact tells the same of the expressions in a statement, which no catalog keeps (ALTER COLUMN TYPE ... USING): every
 -- word before a parenthesis that is a function's name must be that of repeatable ones only.
-CREATE FUNCTION tidemark.ddl_text_exact(statement text, conforming boolean) RETURNS boolean LANGUAGE sql STABLE AS $tidemark$
-WITH t AS (
+CREATE FUNCTION tidemark.ddl_text_exact(statement text, conforming boolean) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (WITH t AS (
   SELECT k.kind, k.raw, tidemark.ddl_word(k.kind, k.raw) AS word, lead(k.kind) OVER (ORDER BY k.pos) AS next FROM tidemark.ddl_tokens(statement, conforming) k
 )
 SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_moment(t.raw))
@@ -36,7 +39,8 @@ SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_mome
     'serial2', 'serial4', 'serial8', 'identity'))
   AND NOT EXISTS (SELECT FROM t JOIN pg_proc p ON p.proname = t.word WHERE t.next = '(' AND NOT tidemark.ddl_repeatable(p))
   AND NOT EXISTS (SELECT FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384 AND p.provolatile <> 'i' AND strpos(statement, o.oprname) > 0)
-  AND NOT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384 AND p.provolatile <> 'i')
+  AND NOT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384 AND p.provolatile <> 'i'));
+END
 $tidemark$;
 
 -- ddl_empty tells whether a table has no rows at all.
@@ -52,8 +56,9 @@ $tidemark$;
 -- ddl_new_columns_exact tells whether replaying a statement gives the same values to the columns that it added to a
 -- table with rows: those that this transaction wrote and the statement names, and, where the table was not
 -- rewritten (not stored), that have a value for the rows that were there.
-CREATE FUNCTION tidemark.ddl_new_columns_exact(relation oid, statement text, conforming boolean, stored boolean) RETURNS boolean LANGUAGE sql STABLE AS $tidemark$
-SELECT coalesce(bool_and(a.attidentity = '' AND a.attgenerated <> '' OR a.attidentity = '' AND CASE
+CREATE FUNCTION tidemark.ddl_new_columns_exact(relation oid, statement text, conforming boolean, stored boolean) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT coalesce(bool_and(a.attidentity = '' AND a.attgenerated <> '' OR a.attidentity = '' AND CASE
     WHEN d.adbin IS NOT NULL THEN tidemark.ddl_tree_exact(d.adbin::text)
     WHEN t.typdefaultbin IS NOT NULL THEN tidemark.ddl_tree_exact(t.typdefaultbin::text)
     ELSE tidemark.ddl_text_exact(statement, conforming) END), true) -- it may have had a default
@@ -62,17 +67,20 @@ SELECT coalesce(bool_and(a.attidentity = '' AND a.attgenerated <> '' OR a.attide
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND (stored OR a.attmissingval IS NOT NULL)
   AND age(a.xmin) <= age(pg_current_xact_id()::xid) -- written by this transaction
-  AND tidemark.ddl_names(statement, conforming, ARRAY[a.attname::text])
+  AND tidemark.ddl_names(statement, conforming, ARRAY[a.attname::text]));
+END
 $tidemark$;
 
 -- ddl_defined has the text of everything in the catalog that constants of a statement may have gone into.
-CREATE FUNCTION tidemark.ddl_defined(relations oid[]) RETURNS text LANGUAGE sql STABLE AS $tidemark$
-SELECT concat_ws(E'\n',
+CREATE FUNCTION tidemark.ddl_defined(relations oid[]) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT concat_ws(E'\n',
   (SELECT string_agg(pg_get_expr(d.adbin, d.adrelid), E'\n') FROM pg_attrdef d WHERE d.adrelid = ANY (relations)),
   (SELECT string_agg(pg_get_constraintdef(o.oid), E'\n') FROM pg_constraint o WHERE o.conrelid = ANY (relations) OR o.contypid = ANY (relations)),
   (SELECT string_agg(pg_get_indexdef(i.indexrelid), E'\n') FROM pg_index i WHERE i.indrelid = ANY (relations)),
   (SELECT string_agg(concat_ws(' ', pg_get_expr(c.relpartbound, c.oid), pg_get_viewdef(c.oid)), E'\n') FROM pg_class c WHERE c.oid = ANY (relations)),
-  (SELECT string_agg(t.typdefault, E'\n') FROM pg_type t WHERE t.oid = ANY (relations)))
+  (SELECT string_agg(t.typdefault, E'\n') FROM pg_type t WHERE t.oid = ANY (relations))));
+END
 $tidemark$;
 
 -- ddl_inexact says why replaying a statement would not give what the source has, and for which of its tables; NULL if it would.

@@ -31,7 +31,9 @@ $tidemark$SELECT %VERSION% /* all_tables=%ALL_TABLES% publication=%PUBLICATION% 
 CREATE FUNCTION tidemark.ddl_publication() RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$SELECT %PUBLICATION%::text$tidemark$;
 CREATE FUNCTION tidemark.ddl_all_tables() RETURNS boolean LANGUAGE sql IMMUTABLE AS $tidemark$SELECT %ALL_TABLES%$tidemark$;
 
-CREATE FUNCTION tidemark.ddl_fingerprint(relation oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
-SELECT %FINGERPRINT%
-WHERE c.oid = relation
+CREATE FUNCTION tidemark.ddl_fingerprint(relation oid) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT %FINGERPRINT%
+WHERE c.oid = relation);
+END
 $tidemark$;

@@ -8,8 +8,9 @@ $tidemark$;
 
 -- ddl_create_table makes a CREATE TABLE or CREATE FOREIGN TABLE of what is in the catalog: enough for tables that CREATE
 -- TABLE AS and IMPORT FOREIGN SCHEMA make.
-CREATE FUNCTION tidemark.ddl_create_table(relation oid) RETURNS text LANGUAGE sql STABLE AS $tidemark$
-SELECT concat_ws(' ', 'CREATE', CASE WHEN c.relpersistence = 'u' THEN 'UNLOGGED' END, CASE WHEN c.relkind = 'f' THEN 'FOREIGN' END, 'TABLE',
+CREATE FUNCTION tidemark.ddl_create_table(relation oid) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT concat_ws(' ', 'CREATE', CASE WHEN c.relpersistence = 'u' THEN 'UNLOGGED' END, CASE WHEN c.relkind = 'f' THEN 'FOREIGN' END, 'TABLE',
   format('%I.%I (%s)', n.nspname, c.relname, (
     SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
       CASE WHEN a.attcompression = 'p' THEN 'COMPRESSION pglz' WHEN a.attcompression = 'l' THEN 'COMPRESSION lz4' END,
@@ -27,7 +28,8 @@ SELECT concat_ws(' ', 'CREATE', CASE WHEN c.relpersistence = 'u' THEN 'UNLOGGED'
   'WITH (' || nullif(concat_ws(', ', tidemark.ddl_options(c.reloptions, '', '='),
     (SELECT tidemark.ddl_options(o.reloptions, 'toast.', '=') FROM pg_class o WHERE o.oid = c.reltoastrelid)), '') || ')',
   (SELECT 'TABLESPACE ' || quote_ident(s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace))
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation);
+END
 $tidemark$;
 
 -- ddl_block runs several statements as one.

@@ -4,9 +4,11 @@ SELECT CASE kind WHEN 'w' THEN lower(raw COLLATE "C") WHEN 'q' THEN replace(subs
 $tidemark$;
 
 -- ddl_without takes the first unquoted occurrence of a word out of a statement, with the space before it.
-CREATE FUNCTION tidemark.ddl_without(statement text, word text, conforming boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
-SELECT coalesce((SELECT rtrim(left(statement, t.pos - 1)) || substr(statement, t.pos + t.len)
-  FROM tidemark.ddl_tokens(statement, conforming) t WHERE t.kind = 'w' AND upper(t.raw COLLATE "C") = word ORDER BY t.pos LIMIT 1), statement)
+CREATE FUNCTION tidemark.ddl_without(statement text, word text, conforming boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT coalesce((SELECT rtrim(left(statement, t.pos - 1)) || substr(statement, t.pos + t.len)
+  FROM tidemark.ddl_tokens(statement, conforming) t WHERE t.kind = 'w' AND upper(t.raw COLLATE "C") = word ORDER BY t.pos LIMIT 1), statement));
+END
 $tidemark$;
 
 -- ddl_redact puts 'redacted' in place of the values of options that hold secrets: every option of a user mapping
@@ -38,47 +40,54 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_firing is ddl_split for those statements of a string that make event triggers fire. Long strings are
+-- split once and kept: each of their statements comes by here.
+CREATE FUNCTION tidemark.ddl_firing(q text, conforming boolean, OUT starts int[], OUT lens int[], OUT heads text[], OUT complete boolean) LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  kept text := current_setting('tidemark.split', true);
+  key text := md5(q) || conforming::text || ' ';
+BEGIN
+  IF starts_with(kept, key) THEN
+    SELECT string_to_array(k[1], ',')::int[], string_to_array(k[2], ',')::int[], string_to_array(k[3], ','), true INTO starts, lens, heads, complete
+    FROM string_to_array(substr(kept, length(key) + 1), ';') k;
+    RETURN;
+  END IF;
+  SELECT array_agg(u.s ORDER BY u.n), array_agg(u.l ORDER BY u.n), array_agg(u.h ORDER BY u.n),
+    -- DISCARD may have emptied the memory that statements are counted in.
+    bool_and(d.complete) AND (count(*) < 2 OR 'DISCARD' <> ALL (SELECT split_part(x, ' ', 1) FROM unnest(min(d.heads)) x))
+  INTO starts, lens, heads, complete
+  FROM tidemark.ddl_split(q, conforming) d, unnest(d.starts, d.lens, d.heads) WITH ORDINALITY AS u(s, l, h, n) WHERE tidemark.ddl_fires(u.h);
+  IF complete AND array_length(starts, 1) > 10 THEN
+    PERFORM set_config('tidemark.split', key || array_to_string(starts, ',') || ';' || array_to_string(lens, ',') || ';' || array_to_string(heads, ','), true);
+  END IF;
+END
+$tidemark$;
+
 -- ddl_pick returns the n-th of the statements of a string that make event triggers fire, n from 1, if it fits
--- the command tag, and how many fire.
+-- the command tag, and how many fire (NULL: the string can't be read).
 CREATE FUNCTION tidemark.ddl_pick(q text, conforming boolean, n int, tag text, OUT statement text, OUT firing int) LANGUAGE plpgsql AS $tidemark$
 DECLARE
   parts record;
-  kept text := current_setting('tidemark.split', true);
-  key text := md5(q) || conforming::text || ' ';
-  at int[];
 BEGIN
-  -- Long strings are split once: each of their statements comes by here.
-  IF starts_with(kept, key) THEN
-    SELECT r.starts, r.lens, r.heads, r.complete INTO parts
-    FROM jsonb_to_record(substr(kept, length(key) + 1)::jsonb) AS r(starts int[], lens int[], heads text[], complete boolean);
-  ELSE
-    SELECT d.starts, d.lens, d.heads, d.complete INTO parts FROM tidemark.ddl_split(q, conforming) d;
-    IF array_length(parts.starts, 1) > 10 THEN
-      PERFORM set_config('tidemark.split', key || row_to_json(parts)::text, true);
+  parts := tidemark.ddl_firing(q, conforming);
+  IF parts.complete THEN
+    firing := array_length(parts.starts, 1);
+    IF n BETWEEN 1 AND firing AND tidemark.ddl_fits(parts.heads[n], tag) THEN
+      statement := substr(q, parts.starts[n], parts.lens[n]);
     END IF;
-  END IF;
-  IF NOT parts.complete THEN
-    firing := NULL;
-    RETURN;
-  END IF;
-  at := ARRAY(SELECT i FROM generate_subscripts(parts.heads, 1) i WHERE tidemark.ddl_fires(parts.heads[i]) ORDER BY i);
-  firing := coalesce(array_length(at, 1), 0);
-  IF firing > 1 AND EXISTS (SELECT FROM unnest(parts.heads) h WHERE h LIKE 'DISCARD %') THEN
-    RETURN; -- it may have emptied the memory that n was counted in
-  END IF;
-  IF n BETWEEN 1 AND firing AND tidemark.ddl_fits(parts.heads[at[n]], tag) THEN
-    statement := substr(q, parts.starts[at[n]], parts.lens[at[n]]);
   END IF;
 END
 $tidemark$;
 
 -- ddl_names reports whether a statement names one of the objects that it is said to have changed. Names with quotes
 -- in them are two tokens, long ones are cut at 63 bytes, and those with escapes (U&"") could be any.
-CREATE FUNCTION tidemark.ddl_names(statement text, conforming boolean, names text[]) RETURNS boolean LANGUAGE sql IMMUTABLE AS $tidemark$
-SELECT cardinality(names) = 0 OR statement ~* 'u&"'
+CREATE FUNCTION tidemark.ddl_names(statement text, conforming boolean, names text[]) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT cardinality(names) = 0 OR statement ~* 'u&"'
   OR EXISTS (SELECT FROM tidemark.ddl_tokens(statement, conforming) t WHERE t.kind IN ('w', 'q') AND tidemark.ddl_word(t.kind, t.raw) = ANY (names))
   OR EXISTS (SELECT FROM unnest(names) n WHERE strpos(n, '"') > 0 AND strpos(statement, quote_ident(n)) > 0
-    OR octet_length(n) > 59 AND (strpos(lower(statement COLLATE "C"), n) > 0 OR strpos(statement, n) > 0))
+    OR octet_length(n) > 59 AND (strpos(lower(statement COLLATE "C"), n) > 0 OR strpos(statement, n) > 0)));
+END
 $tidemark$;
 
 -- ddl_statement returns the one statement that is running, '' if it can't be told apart. ending says that this is its
@@ -100,7 +109,7 @@ BEGIN
     END IF;
     IF strpos(rtrim(q, E'; \t\r\n'), ';') = 0 THEN
       n := 1; -- the only one
-    ELSIF q ~* 'standard_conforming_strings' AND strpos(q, '\') > 0 THEN
+    ELSIF strpos(q, '\') > 0 AND q ~* 'standard_conforming_strings' THEN
       RETURN ''; -- the whole string was read before its SET ran
     ELSE
       key := hashtextextended(q || statement_timestamp()::text || pg_backend_pid()::text, 0) & 1099511627775; -- 40 bits

@@ -1,0 +1,190 @@
+package ddl_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/ddl"
+	"tidemark/internal/fault"
+	"tidemark/internal/testserver/postgres"
+)
+
+func testInstall(t *testing.T, server *postgres.Server) {
+	ctx := context.Background()
+	s := newSource(t, server, "installed", "", ddl.Options{})
+	status, err := ddl.Probe(ctx, s.conn)
+	require.NoError(t, err)
+	require.True(t, status.Installed && status.Current && status.CanInstall, "%+v", status)
+	require.Empty(t, status.Missing)
+
+	// Again: nothing is written. With other options: it is made anew, and none of that is captured.
+	before := server.MustQuery(t, "installed", "SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_event_trigger")
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	require.Equal(t, before, server.MustQuery(t, "installed", "SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_event_trigger"))
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{AllTables: true, Publication: "it's"}))
+	require.NotEqual(t, before, server.MustQuery(t, "installed", "SELECT string_agg(oid::text, ',' ORDER BY oid) FROM pg_event_trigger"))
+	require.Empty(t, s.messages())
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{AllTables: true, Publication: "it's"}))
+
+	// A disabled or missing trigger, another version.
+	for _, c := range [][2]string{
+		{`ALTER EVENT TRIGGER "00_tidemark_end" ENABLE`, `ALTER EVENT TRIGGER "00_tidemark_end" ENABLE ALWAYS;`},
+		{`DROP EVENT TRIGGER "00_tidemark_drop"`, "The event trigger 00_tidemark_drop is missing."},
+		{`CREATE OR REPLACE FUNCTION tidemark.ddl_version() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0 /* */'`, "The event triggers that write schema changes into the stream are of another version."},
+	} {
+		s.must(c[0])
+		status, err = ddl.Probe(ctx, s.conn)
+		require.NoError(t, err)
+		require.Equal(t, []string{c[1]}, status.Missing)
+		require.False(t, status.Current)
+		require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+		status, err = ddl.Probe(ctx, s.conn)
+		require.NoError(t, err)
+		require.True(t, status.Current, "%+v", status)
+	}
+	s.messages()
+	uninstalls(t, s)
+}
+
+// uninstalls shows that nothing is left, and that others' things in the schema stay.
+func uninstalls(t *testing.T, s *source) {
+	ctx := context.Background()
+	s.must("CREATE TABLE tidemark.follow (a int)")
+	plan, err := ddl.UninstallPlan(ctx, s.conn)
+	require.NoError(t, err)
+	ran, err := ddl.Uninstall(ctx, s.conn)
+	require.NoError(t, err)
+	require.Equal(t, plan, ran)
+	require.NotContains(t, strings.Join(ran, "\n"), "DROP SCHEMA")
+	s.must("DROP TABLE tidemark.follow")
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	ran, err = ddl.Uninstall(ctx, s.conn)
+	require.NoError(t, err)
+	require.Equal(t, "DROP SCHEMA IF EXISTS tidemark", ran[len(ran)-1])
+	require.Equal(t, "0", s.server.MustQuery(t, s.name, "SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'tidemark')"))
+	plan, err = ddl.UninstallPlan(ctx, s.conn)
+	require.NoError(t, err)
+	require.Empty(t, plan)
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	for _, sql := range ddl.UninstallSQL() {
+		s.must(sql)
+	}
+	require.Empty(t, s.messages())
+}
+
+func testNoPrivilege(t *testing.T, server *postgres.Server) {
+	ctx := context.Background()
+	server.CreateDatabase(t, "unprivileged")
+	server.MustExec(t, "unprivileged", "CREATE ROLE archiver_role LOGIN REPLICATION; GRANT CREATE ON DATABASE unprivileged TO archiver_role")
+	conn, err := pgx.Connect(ctx, server.DSNFor("archiver_role", "", "unprivileged"))
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	status, err := ddl.Probe(ctx, conn)
+	require.NoError(t, err)
+	require.False(t, status.Installed || status.Current || status.CanInstall)
+	require.Contains(t, status.Missing, `ALTER ROLE "archiver_role" SUPERUSER;`)
+	err = ddl.Install(ctx, conn, ddl.Options{})
+	require.Equal(t, fault.Usage, fault.CodeOf(err))
+	require.ErrorContains(t, err, `role "archiver_role" may not make event triggers`)
+	// Someone else's schema of our name is not trusted with functions that run as a superuser.
+	server.MustExec(t, "unprivileged", "CREATE SCHEMA tidemark AUTHORIZATION archiver_role")
+	super := server.Connect(t, "unprivileged")
+	require.ErrorContains(t, ddl.Install(ctx, super, ddl.Options{}), "may not make event triggers")
+}
+
+// testIdentities shows rule 7: under a publication FOR ALL TABLES every table takes UPDATE.
+func testIdentities(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "identities", "", ddl.Options{AllTables: true, Publication: "tidemark"})
+	s.must("CREATE ROLE modest; CREATE SCHEMA modest AUTHORIZATION modest; SET ROLE modest; CREATE TABLE a (x int); CREATE TABLE b (x int PRIMARY KEY); INSERT INTO a VALUES (1); UPDATE a SET x = 2; RESET ROLE")
+	s.must("CREATE TABLE c AS SELECT 1 AS x; SELECT 1 AS x INTO d; CREATE TEMP TABLE e (x int); CREATE TABLE f (x int PRIMARY KEY); ALTER TABLE f DROP CONSTRAINT f_pkey; CREATE SCHEMA g CREATE TABLE h (x int)")
+	s.must("UPDATE c SET x = 2; UPDATE d SET x = 2; INSERT INTO f VALUES (1); UPDATE f SET x = 2; CREATE UNLOGGED TABLE u (x int); ALTER TABLE u SET LOGGED; INSERT INTO u VALUES (1); UPDATE u SET x = 2")
+	s.must("ALTER PUBLICATION tidemark SET (publish_via_partition_root = true); COMMENT ON PUBLICATION tidemark IS 'ours'; CREATE PUBLICATION theirs FOR TABLE modest.a; ALTER PUBLICATION theirs DROP TABLE modest.a")
+	messages := s.messages()
+	require.Equal(t, []string{
+		"CREATE SCHEMA modest AUTHORIZATION modest", "CREATE TABLE a (x int)", "ALTER TABLE modest.a REPLICA IDENTITY FULL", "CREATE TABLE b (x int PRIMARY KEY)",
+		"CREATE TABLE public.c (x integer) USING heap", "ALTER TABLE public.c REPLICA IDENTITY FULL", "CREATE TABLE public.d (x integer) USING heap", "ALTER TABLE public.d REPLICA IDENTITY FULL",
+		"CREATE TABLE f (x int PRIMARY KEY)", "ALTER TABLE f DROP CONSTRAINT f_pkey", "ALTER TABLE public.f REPLICA IDENTITY FULL", "CREATE SCHEMA g CREATE TABLE h (x int)", "ALTER TABLE g.h REPLICA IDENTITY FULL",
+		"CREATE UNLOGGED TABLE u (x int)", "ALTER TABLE u SET LOGGED", "ALTER TABLE public.u REPLICA IDENTITY FULL", "CREATE PUBLICATION theirs FOR TABLE modest.a", "ALTER PUBLICATION theirs DROP TABLE modest.a",
+	}, sqls(messages))
+	require.Equal(t, "modest", messages[1].User)
+	require.Equal(t, postgres.Superuser, messages[2].User)
+	s.must("COMMENT ON PUBLICATION tidemark IS NULL")
+	s.sameAfterReplay(messages, "")
+}
+
+// testEncodings has names and texts outside of ASCII, in databases of several encodings.
+func testEncodings(t *testing.T, server *postgres.Server) {
+	const create = "CREATE TABLE \"Größe\" (\"é;\" text DEFAULT 'ÿ;ü'); COMMENT ON TABLE \"Größe\" IS 'naïve'; ALTER TABLE \"Größe\" RENAME TO \"Ö\""
+	want := []string{"CREATE TABLE \"Größe\" (\"é;\" text DEFAULT 'ÿ;ü')", "COMMENT ON TABLE \"Größe\" IS 'naïve'", "ALTER TABLE \"Größe\" RENAME TO \"Ö\""}
+	for _, encoding := range []string{"UTF8", "LATIN1", "EUC_JP", "SQL_ASCII"} {
+		t.Run(encoding, func(t *testing.T) {
+			options := "ENCODING '" + encoding + "' LC_COLLATE 'C' LC_CTYPE 'C'"
+			s := newSource(t, server, "enc_"+strings.ToLower(encoding), options, ddl.Options{})
+			sql, expect := create, want
+			if encoding == "EUC_JP" {
+				japanese := strings.NewReplacer("ö", "表", "ß", "示", "é", "能", "ÿ", "十", "ü", "ソ", "ï", "予", "Ö", "申")
+				sql, expect = japanese.Replace(create), nil
+				for _, w := range want {
+					expect = append(expect, japanese.Replace(w))
+				}
+			}
+			if encoding != "SQL_ASCII" {
+				s.must("SET client_encoding = UTF8")
+			}
+			s.must(sql)
+			messages := s.messages()
+			require.Equal(t, expect, sqls(messages))
+			require.False(t, messages[0].Bytes)
+			if encoding != "SQL_ASCII" {
+				s.sameAfterReplay(messages, options)
+				s.sameInUTF8(messages)
+				return
+			}
+			s.must("CREATE TABLE \"Gr\xf6\xdfe\" (a text DEFAULT '\xff;\\')")
+			raw := s.messages()
+			require.Equal(t, []string{"CREATE TABLE \"Gr\xf6\xdfe\" (a text DEFAULT '\xff;\\')"}, sqls(raw))
+			require.True(t, raw[0].Bytes)
+			require.Equal(t, "Gr\xf6\xdfe", raw[0].State[0].Name)
+			s.sameAfterReplay(append(messages, raw...), options)
+		})
+	}
+}
+
+// sameInUTF8 replays into a database of another encoding: the fingerprints are the same.
+func (s *source) sameInUTF8(messages []*ddl.Message) {
+	s.server.MustExec(s.t, "postgres", "CREATE DATABASE "+s.name+"_in_utf8 TEMPLATE template0")
+	conn := s.server.Connect(s.t, s.name+"_in_utf8")
+	replay(s.t, conn, messages)
+}
+
+// testLong has strings of many statements: the time must not grow with their square, and what is too long says so.
+func testLong(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "long", "", ddl.Options{})
+	var text strings.Builder
+	want := []string{}
+	for i := range 100 {
+		for _, sql := range []string{fmt.Sprintf("CREATE TABLE t%d (a int PRIMARY KEY, b text DEFAULT 'x;%d')", i, i), fmt.Sprintf("CREATE INDEX ON t%d (b)", i), fmt.Sprintf("COMMENT ON TABLE t%d IS $$x;y$$", i)} {
+			want = append(want, sql)
+			text.WriteString(sql + ";\n-- a comment; don't mind\n")
+		}
+	}
+	began := time.Now()
+	s.must(text.String())
+	t.Logf("%d statements in %v", len(want), time.Since(began))
+	require.Less(t, time.Since(began), 60*time.Second)
+	require.Equal(t, want, sqls(s.messages()))
+
+	s.must("CREATE TABLE huge (a int); COMMENT ON TABLE huge IS '" + strings.Repeat("é", 600_000) + "'")
+	messages := s.messages()
+	require.Len(t, messages, 2)
+	require.Equal(t, "the statement could not be told apart from what it ran in", messages[0].Inexact)
+	require.Equal(t, []string{"public.huge"}, messages[0].Tables)
+	s.must("COMMENT ON TABLE huge IS '" + strings.Repeat("é;", 300_000) + "'")
+	require.Empty(t, s.messages()[0].Inexact)
+}
