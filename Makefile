@@ -10,7 +10,7 @@ FUZZTIME ?= 20000x
 SEEDS ?= 1000
 SEED  ?= 1
 
-.PHONY: help build demo test test-regress lint fuzz soak bench deps deps-demo clean
+.PHONY: help build demo test test-matrix test-regress lint fuzz soak bench deps deps-demo clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ demo: deps-demo ## archive a throwaway PostgreSQL while it is written to, destro
 # One package at a time: each starts servers of its own, and some measure memory.
 test: deps lint fuzz ## everything, on a machine where nothing was installed by hand
 	$(GO) test -p 1 -timeout $(TIMEOUT) ./...
+
+# The versions that aren't installed come from Debian's mirror or npm. test does this for the oldest and the newest.
+test-matrix: deps ## archive on each of PostgreSQL 14 to 18, restore on the same and on each newer one
+	TIDEMARK_TEST_VERSIONS="14 15 16 17 18" $(GO) test -timeout $(TIMEOUT) -v ./integration/matrix
 
 # PostgreSQL's own regression suite (Debian's source package) through base snapshot, stream and restore. Part of test, too.
 test-regress: deps ## the database of PostgreSQL's regression suite comes back the same
