@@ -24,6 +24,8 @@ type CompareOptions struct {
 	Tables  []string // patterns (see MatchTable); none: everything
 	Jobs    int      // connections of the restore; 0: 4
 
+	AcceptInexact bool // goes past what the archive says it does not have exactly
+
 	// ApplyMissing puts missing rows back into the live tables, in one transaction in which the tables' own
 	// triggers don't fire and foreign keys are checked.
 	ApplyMissing bool
@@ -168,7 +170,7 @@ func newComparison(ctx context.Context, o CompareOptions) (*comparison, error) {
 // restore brings the archive's side into the scratch database.
 func (c *comparison) restore(ctx context.Context) error {
 	rep, err := Restore(ctx, Options{
-		Archive: c.o.Archive, Plan: c.o.Plan, DSN: c.o.Scratch, Tables: c.o.Tables, Jobs: c.o.Jobs, NoOwner: true, NoPrivileges: true,
+		Archive: c.o.Archive, Plan: c.o.Plan, DSN: c.o.Scratch, Tables: c.o.Tables, Jobs: c.o.Jobs, NoOwner: true, NoPrivileges: true, AcceptInexact: c.o.AcceptInexact,
 		Progress: c.o.Progress, Confirm: c.o.Confirm, Log: c.o.Log, Now: c.o.Now,
 	})
 	if err != nil {
@@ -177,6 +179,9 @@ func (c *comparison) restore(ctx context.Context) error {
 	c.report.Target, c.report.History, c.report.SnapshotID = rep.Target, rep.History, rep.SnapshotID
 	c.report.ReachedLSN, c.report.ReachedTime = rep.ReachedLSN, rep.ReachedTime
 	c.report.Seconds["restore"] = rep.Seconds["total"]
+	if c.o.AcceptInexact {
+		c.report.Notes = rep.Notes
+	}
 	return nil
 }
 

@@ -2,10 +2,13 @@ package pitr
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/segment"
 )
 
 // unit is a table that is compared: an ordinary one, or a partitioned one with all its partitions.
@@ -28,9 +31,9 @@ type unitColumn struct {
 // relationsQuery lists tables that hold rows of their own, and partitioned ones, each with the names of the
 // partitioned tables above it.
 const relationsQuery = `
-select n.nspname, c.relname, c.relkind::text, coalesce((select pg_catalog.string_agg(an.nspname || '.' || ac.relname, E'\n')
+select n.nspname, c.relname, c.relkind::text, coalesce((select pg_catalog.json_agg(pg_catalog.json_build_array(an.nspname, ac.relname))
   from pg_catalog.pg_partition_ancestors(c.oid) a join pg_catalog.pg_class ac on ac.oid = a.relid join pg_catalog.pg_namespace an on an.oid = ac.relnamespace
-  where c.relispartition and a.relid <> c.oid), '')
+  where c.relispartition and a.relid <> c.oid)::text, '[]')
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'tidemark', '` + unfinishedSchema + `')
   and not exists (select from pg_catalog.pg_depend e where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')
@@ -48,7 +51,11 @@ func (c *comparison) relations(ctx context.Context, conn *pgconn.PgConn) ([]rela
 	}
 	var out []relation
 	for _, r := range rows {
-		above := r[3] != "" && slices.ContainsFunc(strings.Split(r[3], "\n"), c.filter.matchQualified)
+		var roots [][2]string
+		if err := json.Unmarshal([]byte(r[3]), &roots); err != nil {
+			return nil, err
+		}
+		above := slices.ContainsFunc(roots, func(n [2]string) bool { return c.filter.match(n[0], n[1]) })
 		if c.filter.match(r[0], r[1]) && !above {
 			out = append(out, relation{r[0], r[1], r[2]})
 		}
@@ -90,7 +97,7 @@ func newUnit(rel relation) *unit {
 	if rel.kind == "p" {
 		u.from = u.sql
 	}
-	u.diff = TableDifference{Table: rel.namespace + "." + rel.name, Key: []string{}}
+	u.diff = TableDifference{Table: segment.QualifiedName(rel.namespace, rel.name), Key: []string{}}
 	return u
 }
 

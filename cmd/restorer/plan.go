@@ -15,6 +15,9 @@ type planCmd struct {
 	Into          string   `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
 	AcceptInexact bool     `help:"The restore would go past changes that the archive says it can't replay exactly."`
 	Create        bool     `help:"With --into: the restore would make that database."`
+	AsSchema      string   `help:"With --into: the restore would put the tables into this new schema of the database." placeholder:"NAME"`
+	NoOwner       bool     `help:"With --into: everything would belong to the connecting role."`
+	NoPrivileges  bool     `help:"With --into: no GRANT and REVOKE."`
 	Table         []string `help:"The restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
 }
 
@@ -67,8 +70,14 @@ func (c *planCmd) Run(ctx context.Context, env *cli.Env) error {
 // look goes through a restore's preflight, which ends where something would be written.
 func (c *planCmd) look(ctx context.Context, env *cli.Env, archive *pitr.Archive, plan *pitr.Plan) error {
 	_, err := pitr.Restore(ctx, pitr.Options{
-		Archive: archive, Plan: plan, DSN: c.Into, Create: c.Create, Tables: c.Table, AcceptInexact: c.AcceptInexact,
-		Confirm: func(*pitr.Plan) error { return errLooked }, Log: env.Log, Now: env.Now,
+		Archive: archive, Plan: plan, DSN: c.Into, Create: c.Create, AsSchema: c.AsSchema, Tables: c.Table, AcceptInexact: c.AcceptInexact,
+		NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges,
+		Confirm: func(p *pitr.Plan) error {
+			for _, w := range p.Warnings[len(plan.Warnings):] {
+				env.Note("warning: %s", w)
+			}
+			return errLooked
+		}, Log: env.Log, Now: env.Now,
 	})
 	if !errors.Is(err, errLooked) {
 		return err
