@@ -302,7 +302,7 @@ func hashes(t *testing.T, database string) map[string]string {
 	t.Helper()
 	conn := server.Connect(t, database)
 	rows, err := conn.Query(t.Context(), `select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_' and c.relpersistence = 'p' order by 1`)
+where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_' and c.relpersistence = 'p' and c.relispopulated order by 1`)
 	require.NoError(t, err)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
@@ -318,7 +318,7 @@ where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_s
 // schemaOf is pg_dump's schema of a database without what can't be the same.
 func schemaOf(t *testing.T, database string) string {
 	t.Helper()
-	out, err := osexec.CommandContext(t.Context(), server.Path("pg_dump"), "--schema-only", "--dbname="+server.DSN(database)).Output()
+	out, err := osexec.CommandContext(t.Context(), server.Path("pg_dump"), "--schema-only", "--exclude-schema=tidemark", "--dbname="+server.DSN(database)).Output()
 	require.NoError(t, err)
 	var kept []string
 	for line := range strings.Lines(string(out)) {

@@ -123,9 +123,10 @@ func (h *holds) lift(ctx context.Context, conn *pgconn.PgConn, m *ddl.Message) e
 func concerns(x hold, m *ddl.Message) bool {
 	switch x.kind {
 	case holdTrigger, holdRule:
-		return strings.Contains(m.Tag, "TABLE") || strings.Contains(m.Tag, "TRIGGER") || strings.Contains(m.Tag, "RULE") || strings.Contains(m.Tag, "VIEW")
+		return len(m.State) > 0 || strings.Contains(m.Tag, "TABLE") || strings.Contains(m.Tag, "TRIGGER") || strings.Contains(m.Tag, "RULE") || strings.Contains(m.Tag, "VIEW")
 	case holdIdentity:
-		return x.source == "0" || slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return itoa(int64(o.OID)) == x.source })
+		return x.source == "0" || slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return itoa(int64(o.OID)) == x.source }) ||
+			slices.ContainsFunc(m.State, func(st ddl.RelationState) bool { return itoa(int64(st.OID)) == x.source })
 	}
 	return false
 }
