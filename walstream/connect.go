@@ -215,6 +215,8 @@ func connectFault(err error, where string) error {
 		code, hint = fault.Usage, "check the database's name in the DSN"
 	case pg.Code == "53300":
 		hint = "raise max_connections or max_wal_senders, or close sessions that aren't needed"
+	case pg.Code == "0A000" && strings.Contains(pg.Message, "conversion between"):
+		code, hint = fault.Usage, "PostgreSQL has no conversion of the database's encoding to UTF8: such a database can't be archived"
 	case strings.HasPrefix(pg.Code, "22"), strings.HasPrefix(pg.Code, "42"), pg.Code == "0A000":
 		code, hint = fault.Usage, "remove the setting that the server refuses from the DSN"
 	}

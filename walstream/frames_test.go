@@ -171,6 +171,7 @@ func TestGarbledStreams(t *testing.T) {
 		"skipping changes":   {(&wire{}).notice('N', "WARNING", "55000", `skipped loading publication "p"`).b, fault.Gap, "the server skips changes"},
 		"slot lost":          {(&wire{}).notice('E', "ERROR", "55000", "can no longer get changes").b, fault.Gap, "can no longer get changes"},
 		"wal removed":        {(&wire{}).notice('E', "ERROR", "58P01", "requested WAL segment 1 has already been removed").b, fault.Gap, "removed"},
+		"row over 1 GB":      {(&wire{}).notice('E', "ERROR", "XX000", "invalid memory alloc request size 1200000003").b, fault.Gap, "alloc request"},
 		"shutdown":           {(&wire{}).notice('E', "FATAL", "57P01", "terminating connection").b, fault.Unreachable, "terminating"},
 		"bad encoding":       {(&wire{}).notice('E', "ERROR", "22021", "invalid byte sequence").b, fault.Failed, "invalid byte"},
 		"something unheard":  {(&wire{}).notice('E', "ERROR", "XX000", "unexpected").b, fault.Failed, "unexpected"},
