@@ -116,6 +116,11 @@ func replayOne(conn *pgx.Conn, m *ddl.Message) error {
 		return fmt.Errorf("no statement: %s", m.Inexact)
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if m.Bytes {
+			if _, err := tx.Exec(ctx, "SET LOCAL client_encoding = SQL_ASCII"); err != nil {
+				return err
+			}
+		}
 		for name, value := range m.Settings {
 			if _, err := tx.Exec(ctx, "SELECT set_config($1, $2, true)", name, value); err != nil {
 				return err

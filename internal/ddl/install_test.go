@@ -134,9 +134,6 @@ func testEncodings(t *testing.T, server *postgres.Server) {
 					expect = append(expect, japanese.Replace(w))
 				}
 			}
-			if encoding != "SQL_ASCII" {
-				s.must("SET client_encoding = UTF8")
-			}
 			s.must(sql)
 			messages := s.messages()
 			require.Equal(t, expect, sqls(messages))
@@ -146,6 +143,7 @@ func testEncodings(t *testing.T, server *postgres.Server) {
 				s.sameInUTF8(messages)
 				return
 			}
+			s.must("SET client_encoding = SQL_ASCII")
 			s.must("CREATE TABLE \"Gr\xf6\xdfe\" (a text DEFAULT '\xff;\\')")
 			raw := s.messages()
 			require.Equal(t, []string{"CREATE TABLE \"Gr\xf6\xdfe\" (a text DEFAULT '\xff;\\')"}, sqls(raw))
@@ -185,6 +183,6 @@ func testLong(t *testing.T, server *postgres.Server) {
 	require.Len(t, messages, 2)
 	require.Equal(t, "the statement could not be told apart from what it ran in", messages[0].Inexact)
 	require.Equal(t, []string{"public.huge"}, messages[0].Tables)
-	s.must("COMMENT ON TABLE huge IS '" + strings.Repeat("é;", 300_000) + "'")
+	s.must("COMMENT ON TABLE huge IS '" + strings.Repeat("é;", 20_000) + "'")
 	require.Empty(t, s.messages()[0].Inexact)
 }
