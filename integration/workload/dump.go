@@ -23,7 +23,7 @@ func DumpSchema(pgDump, dsn string, args ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("pg_dump: %w: %s", err, stderr.String())
 	}
-	return SortDump(string(out), func(string) bool { return true }), nil
+	return SortDump(string(out), func(object string) bool { return !ownEventTrigger.MatchString(object) }), nil
 }
 
 // SortDump sorts the objects of what pg_dump printed, without comments and what differs from run to run,
