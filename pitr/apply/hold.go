@@ -37,13 +37,14 @@ type hold struct {
 
 // holds are all that is held. They change on the worker's goroutine, inside its transaction.
 type holds struct {
-	all  []hold
-	made bool // the table is there
+	all     []hold
+	renamed []rename // in order
+	made    bool     // the tables are there
 }
 
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
-	h.all, h.made = nil, false
+	h.all, h.renamed, h.made = nil, nil, false
 	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass('"+holdSchema+".held')")
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
@@ -53,7 +54,24 @@ func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	for _, r := range rows {
 		h.all = append(h.all, hold{string(r[0]), string(r[1]), string(r[2]), string(r[3]), string(r[4])})
 	}
-	return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
+	if err != nil {
+		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
+	}
+	return h.readRenamed(ctx, conn)
+}
+
+// prepare makes the tables that remember.
+func (h *holds) prepare(ctx context.Context, conn *pgconn.PgConn) error {
+	if h.made {
+		return nil
+	}
+	sql := "CREATE SCHEMA " + holdSchema + "; CREATE TABLE " + holdSchema + `.held (kind text, relation oid, object oid, state text, source oid); ` +
+		"CREATE TABLE " + holdSchema + `.renamed (n bigint GENERATED ALWAYS AS IDENTITY, namespace text, name text, to_namespace text, to_name text)`
+	if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
+		return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
+	}
+	h.made = true
+	return nil
 }
 
 // firing finds what fires for replicas too. Event triggers of a login fire for everyone.
@@ -86,12 +104,8 @@ func (h *holds) take(ctx context.Context, conn *pgconn.PgConn, within string) er
 
 // add holds one thing back and remembers it.
 func (h *holds) add(ctx context.Context, conn *pgconn.PgConn, x hold) error {
-	if !h.made {
-		sql := "CREATE SCHEMA " + holdSchema + "; CREATE TABLE " + holdSchema + `.held (kind text, relation oid, object oid, state text, source oid)`
-		if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
-			return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
-		}
-		h.made = true
+	if err := h.prepare(ctx, conn); err != nil {
+		return err
 	}
 	if err := set(ctx, conn, x, false); err != nil {
 		return err

@@ -150,11 +150,11 @@ type targetColumn struct {
 // lookUp reads the target's table and checks that it is what the stream describes: the same columns, of
 // the same types. Without captured DDL, a difference means that the schema changed after the snapshot.
 func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, error) {
-	oid, kind, columns, err := a.targetColumns(ctx, r)
+	namespace, oid, kind, columns, err := a.targetColumns(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	t := &table{name: r.String(), sql: quoteTable(a.tableSchema(r), r.Name), oid: oid, kind: kind, lenient: a.doubts(r), shapes: map[string]*statement{}}
+	t := &table{name: r.String(), sql: quoteTable(namespace, r.Name), oid: oid, kind: kind, lenient: a.doubts(r), shapes: map[string]*statement{}}
 	for _, c := range r.Columns {
 		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
 		if i < 0 {
@@ -200,18 +200,24 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 	if a.opts.TypeSchema != nil {
 		def.Namespace = a.opts.TypeSchema(def.Namespace, def.Name)
 	}
+	nowNamespace, nowName := a.holds.typeNow(def.Namespace, def.Name)
 	switch {
 	case c.TypeOID < firstGenbkiOID || tc.oid < firstGenbkiOID:
 		if c.TypeOID != tc.oid {
 			return "of another type (OID " + itoa(int64(c.TypeOID)) + ") than the target's " + tc.typeName
 		}
-	case named && (def.Namespace != tc.typeSchema || def.Name != tc.typeName && !isArrayName(def.Name, tc.element)):
+	case named && !isType(def.Namespace, def.Name, tc) && !isType(nowNamespace, nowName, tc):
 		return "of type " + def.Namespace + "." + def.Name + ", the target's of type " + tc.typeSchema + "." + tc.typeName
 	}
 	if c.Modifier != tc.modifier {
 		return "of another length or precision (type modifier " + itoa(int64(c.Modifier)) + ") than the target's (" + itoa(int64(tc.modifier)) + ")"
 	}
 	return ""
+}
+
+// isType reports whether a column is of the type of that name.
+func isType(namespace, name string, tc targetColumn) bool {
+	return namespace == tc.typeSchema && (name == tc.typeName || isArrayName(name, tc.element))
 }
 
 // isArrayName reports whether a name is one that PostgreSQL can have given to the array type of an element
@@ -246,13 +252,18 @@ left join lateral (
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum`
 
-func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid uint32, kind byte, cols []targetColumn, err error) {
-	rows, err := a.query(ctx, columnsQuery, a.tableSchema(r), r.Name)
+func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (namespace string, oid uint32, kind byte, cols []targetColumn, err error) {
+	namespace = a.tableSchema(r)
+	rows, err := a.query(ctx, columnsQuery, namespace, r.Name)
+	if now := a.holds.schemaNow(namespace); err == nil && len(rows) == 0 && now != namespace {
+		namespace = now
+		rows, err = a.query(ctx, columnsQuery, namespace, r.Name)
+	}
 	if err != nil {
-		return 0, 0, nil, err
+		return "", 0, 0, nil, err
 	}
 	if len(rows) == 0 {
-		return 0, 0, nil, a.mismatch(r, "the target has no such table")
+		return "", 0, 0, nil, a.mismatch(r, "the target has no such table")
 	}
 	for _, row := range rows {
 		oid, kind = uint32(atoi(row[0])), row[1][0]
@@ -265,7 +276,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (oid u
 			always: string(row[9]) == "1",
 		})
 	}
-	return oid, kind, cols, nil
+	return namespace, oid, kind, cols, nil
 }
 
 // indexQuery gives the columns of the indexes that can find a row by equality, and the operators of
