@@ -259,6 +259,7 @@ func TestChangesThatCanNotBeReplayed(t *testing.T) {
 		p.Inexact = nil
 		_, err = Restore(t.Context(), Options{Archive: w.view(), Plan: p, DSN: server.DSN("blurred_refused_in"), Create: true})
 		require.ErrorContains(t, err, "ALTER TABLE", "the message's own word counts as well")
+		server.MustExec(t, "postgres", "DROP DATABASE "+unfinishedName("blurred_refused_in"))
 	})
 }
 
