@@ -142,3 +142,18 @@ UPDATE app.two SET h = 'b=>2' WHERE id < 5; DELETE FROM app.two WHERE id = 9; UP
 		require.Equal(t, fault.Usage, fault.CodeOf(err))
 	})
 }
+
+func TestMaterializedViewsUnderRowSecurity(t *testing.T) {
+	w := newWorld(t, "secured", `CREATE ROLE secured_a; CREATE ROLE secured_b; CREATE TABLE t (id int PRIMARY KEY, who text); ALTER TABLE t OWNER TO secured_a;
+GRANT SELECT ON t TO secured_b; GRANT CREATE ON SCHEMA public TO secured_b; INSERT INTO t VALUES (1, 'secured_a'), (2, 'secured_b');
+ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (who = current_user);
+SET ROLE secured_b; CREATE MATERIALIZED VIEW m AS SELECT * FROM t; RESET ROLE`)
+	w.sql("INSERT INTO t VALUES (3, 'secured_b'); REFRESH MATERIALIZED VIEW m")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "secured_1", nil)
+	require.Equal(t, "2 3", server.MustQuery(t, "secured_1", "select string_agg(id::text, ' ' order by id) from m"), "what its owner may see")
+	w.changes(".ALTER TABLE t ADD COLUMN x int", "INSERT INTO t VALUES (4, 'secured_b', 1), (5, 'secured_a', 1)", ".REFRESH MATERIALIZED VIEW m")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "secured_2", nil)
+	require.Equal(t, "2 3 4", server.MustQuery(t, "secured_2", "select string_agg(id::text, ' ' order by id) from m"))
+}

@@ -228,7 +228,7 @@ func (r *run) refreshAll(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	for _, row := range rows {
-		if err := exec(ctx, conn, "REFRESH MATERIALIZED VIEW "+row[0]); err != nil {
+		if err := r.fill(ctx, conn, row[0]); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "fill materialized view %s", row[0])
 		}
 		r.advance(1)

@@ -190,12 +190,18 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 		if !filled[it.Namespace+"."+it.Name] {
 			continue
 		}
-		if err := exec(ctx, conn, "SET search_path = "+r.searchPath()+"; REFRESH MATERIALIZED VIEW "+r.quoted(it.Namespace, it.Name)+"; SET search_path = ''"); err != nil {
+		if err := r.fill(ctx, conn, r.quoted(it.Namespace, it.Name)); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "fill materialized view %s.%s", it.Namespace, it.Name)
 		}
 		r.advance(1)
 	}
 	return nil
+}
+
+// fill fills a materialized view, by its quoted name, as its owner would in a session of the source's: policies
+// hold, and functions find what they name.
+func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error {
+	return exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
 }
 
 // analyze gathers statistics, so that the first queries on the restored database are planned well.

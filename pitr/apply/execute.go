@@ -232,8 +232,10 @@ where exists (select from pg_catalog.pg_settings where name = key) or key = 'sea
 	return string(rows[0][0]), nil
 }
 
+// carried are the settings that the statement runs under. Policies hold, as at the source: a view that is filled
+// reads what its owner may see.
 func (e *execution) carried() map[string]string {
-	out := map[string]string{}
+	out := map[string]string{"row_security": "on"}
 	for k, v := range e.message.Settings {
 		if !keptSettings[strings.ToLower(k)] {
 			out[k] = v
