@@ -12,7 +12,7 @@ import (
 func TestCapture(t *testing.T) {
 	server := postgres.Start(t, postgres.Options{})
 	t.Run("forms", func(t *testing.T) { testForms(t, server) })
-	t.Run("kinds", func(t *testing.T) { testKinds(t, server) })
+	t.Run("kinds", func(t *testing.T) { testKinds(t, server, "alone", "string", "execute") })
 	t.Run("made", func(t *testing.T) { testMade(t, server) })
 	t.Run("temporary", func(t *testing.T) { testTemporary(t, server) })
 	t.Run("inexact", func(t *testing.T) { testInexact(t, server) })
@@ -25,6 +25,20 @@ func TestCapture(t *testing.T) {
 	t.Run("encodings", func(t *testing.T) { testEncodings(t, server) })
 	t.Run("long", func(t *testing.T) { testLong(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
+}
+
+// TestOtherVersions captures on the oldest and the newest server.
+func TestOtherVersions(t *testing.T) {
+	for _, version := range []string{"14", "18"} {
+		t.Run(version, func(t *testing.T) {
+			server := postgres.Start(t, postgres.Options{Version: version})
+			t.Run("forms", func(t *testing.T) { testForms(t, server) })
+			t.Run("kinds", func(t *testing.T) { testKinds(t, server, "string") })
+			t.Run("made", func(t *testing.T) { testMade(t, server) })
+			t.Run("inexact", func(t *testing.T) { testInexact(t, server) })
+			t.Run("identities", func(t *testing.T) { testIdentities(t, server) })
+		})
+	}
 }
 
 // testForms runs statements in all the forms in which they can come.

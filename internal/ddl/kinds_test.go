@@ -13,8 +13,8 @@ import (
 
 // testKinds runs every kind of statement, three ways: alone, together in one string, and each in an EXECUTE.
 // Each is written once, as it was.
-func testKinds(t *testing.T, server *postgres.Server) {
-	for _, way := range []string{"alone", "string", "execute"} {
+func testKinds(t *testing.T, server *postgres.Server, ways ...string) {
+	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			s := newSource(t, server, "kinds_"+way, "", ddl.Options{})
 			var got []*ddl.Message
