@@ -24,6 +24,10 @@ func TestCapture(t *testing.T) {
 	t.Run("identities", func(t *testing.T) { testIdentities(t, server) })
 	t.Run("encodings", func(t *testing.T) { testEncodings(t, server) })
 	t.Run("long", func(t *testing.T) { testLong(t, server) })
+	t.Run("odd", func(t *testing.T) { testOdd(t, server) })
+	t.Run("unseen", func(t *testing.T) { testUnseen(t, server) })
+	t.Run("extension rows", func(t *testing.T) { testExtensionRows(t, server) })
+	t.Run("sessions", func(t *testing.T) { testSessions(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
 }
 
