@@ -167,6 +167,17 @@ func testShapes(t *testing.T, s *postgres.Server) {
 		must(t, o.archive.Restorer("restore", "--into", s.DSN("shapes_rows"), "--data-only"))
 		require.Empty(t, o.after.Diff(o.hashes(t, "shapes_rows")))
 	})
+	t.Run("AfterSchemaChange", func(t *testing.T) { testAfterSchemaChange(t, o) })
+}
+
+// testAfterSchemaChange: with a schema change in the range, all that came before it is replayed into the full
+// schema, with triggers, rules and constraints in place.
+func testAfterSchemaChange(t *testing.T, o *outcome) {
+	execLines(t, o.server, o.name, []string{"ALTER TABLE watched ADD COLUMN more int DEFAULT 7;\nUPDATE watched SET more = id; INSERT INTO watched VALUES (77, 'new', 77)"})
+	o.after = o.hashes(t, o.name)
+	o.archive.CatchUp(t)
+	require.Len(t, o.archive.List(t).Snapshots, 1, "the change is replayed, not snapshotted")
+	o.checkLast(t, "_changed")
 }
 
 // wideTable has as many columns as a table can have, and is found by its rows.

@@ -159,7 +159,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 	sequences := map[string]*basesnapshot.Sequence{}
 	var order []string
 	for _, row := range rows {
-		name := row[0] + "." + row[1]
+		name := segment.QualifiedName(row[0], row[1])
 		s := sequences[name]
 		if s == nil {
 			s = &basesnapshot.Sequence{}

@@ -205,12 +205,12 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 	made := map[string]bool{}
 	for _, it := range m.Schema {
 		if it.Kind == "TABLE" && chosen[it.ID] {
-			made[it.Namespace+"."+it.Name] = true
+			made[segment.QualifiedName(it.Namespace, it.Name)] = true
 			s.sources[it.OID] = true
 		}
 		if it.Kind == "FK CONSTRAINT" && !chosen[it.ID] {
 			table, name, _ := strings.Cut(it.Name, " ")
-			if made[it.Namespace+"."+table] {
+			if made[segment.QualifiedName(it.Namespace, table)] {
 				s.notes = append(s.notes, "foreign key "+name+" of "+it.Namespace+"."+table+" was left out: the table it references is not restored")
 			}
 		}
@@ -218,7 +218,7 @@ func (s *selection) chooseTables(m *basesnapshot.Manifest, chosen map[int]bool) 
 	for i := range m.Tables {
 		t := &m.Tables[i]
 		byRoot := t.Root != nil && s.filter.match(t.Root.Namespace, t.Root.Name)
-		if made[t.Namespace+"."+t.Name] || s.filter.match(t.Namespace, t.Name) || byRoot {
+		if made[t.String()] || s.filter.match(t.Namespace, t.Name) || byRoot {
 			s.tables = append(s.tables, t)
 			s.loads[t.String()] = true
 			s.sources[t.OID] = true

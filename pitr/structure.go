@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/segment"
 )
 
 // structurePhases makes what comes after the rows.
@@ -184,10 +185,10 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	filled := map[string]bool{}
 	for _, m := range r.manifest.Matviews {
-		filled[m.Namespace+"."+m.Name] = m.Populated
+		filled[segment.QualifiedName(m.Namespace, m.Name)] = m.Populated
 	}
 	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.Kind == "MATERIALIZED VIEW" }) {
-		if !filled[it.Namespace+"."+it.Name] {
+		if !filled[segment.QualifiedName(it.Namespace, it.Name)] {
 			continue
 		}
 		if err := r.fill(ctx, conn, r.quoted(it.Namespace, it.Name)); err != nil {

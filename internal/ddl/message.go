@@ -36,7 +36,7 @@ type Message struct {
 	RowsFirst bool `json:"rows_first,omitempty"`
 
 	// Inexact is not empty if replaying SQL does not give what the source has: from here on until a base
-	// snapshot, the rows of Tables (namespace.name; none: anything) are not those of the source.
+	// snapshot, the rows of Tables (segment.QualifiedName; none: anything) are not those of the source.
 	Inexact string   `json:"inexact,omitempty"`
 	Tables  []string `json:"tables,omitempty"`
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tidemark/segment"
 )
 
 // relationTypes are the object types, as pg_identify_object names them, that are relations with rows of their own.
@@ -29,17 +31,17 @@ func relationsOf(objects []Object) []Object {
 	return list
 }
 
-// TableNames returns namespace.name, unquoted, of every table that the message names: made, changed, dropped or
+// TableNames returns the qualified names (segment.QualifiedName) of every table that the message names: made, changed, dropped or
 // called inexact. Sorted, each once.
 func (m *Message) TableNames() []string {
 	var names []string
 	for _, list := range [][]Object{m.Relations(), m.DroppedRelations()} {
 		for _, o := range list {
-			names = append(names, o.Schema+"."+o.Name)
+			names = append(names, segment.QualifiedName(o.Schema, o.Name))
 		}
 	}
 	for _, s := range m.State {
-		names = append(names, s.Schema+"."+s.Name)
+		names = append(names, segment.QualifiedName(s.Schema, s.Name))
 	}
 	names = append(names, m.Tables...)
 	slices.Sort(names)

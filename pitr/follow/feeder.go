@@ -69,7 +69,8 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 	}
 	var err error
 	w.applier, err = apply.New(ctx, apply.Options{
-		Connect: func(context.Context) (*pgconn.PgConn, error) { return s.Conn, nil },
+		// Functions that constraints and generated columns call find what the database's own sessions find.
+		Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return s.Conn, s.Exec(ctx, "RESET search_path") },
 		Want:    func(rel *segment.Relation) bool { return rel.Namespace != "tidemark" },
 		Atomic:  atomic,
 		Schema: &apply.Schema{

@@ -59,7 +59,7 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 	}
 	sampled := map[string]segment.Sequence{}
 	for _, q := range samples {
-		sampled[q.Namespace+"."+q.Name] = q
+		sampled[segment.QualifiedName(q.Namespace, q.Name)] = q
 	}
 	settled := 0
 	for i := 0; i < len(rows); {
@@ -73,7 +73,7 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 				columns = append(columns, [2]string{rows[i][6], rows[i][7]})
 			}
 		}
-		sample, ok := sampled[q.namespace+"."+q.name]
+		sample, ok := sampled[segment.QualifiedName(q.namespace, q.name)]
 		if err := q.settle(ctx, s, sample, ok, cycles, columns); err != nil {
 			return settled, fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s.%s", q.namespace, q.name)
 		}

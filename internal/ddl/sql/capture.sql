@@ -200,7 +200,8 @@ BEGIN
   END IF;
   PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', tag, 'sql', nullif(statement, ''), 'user', account, 'set', settings,
     'objects', nullif(objects, '[]'), 'dropped', nullif(dropped, '[]'), 'rows_first', nullif(first_rows, false), 'inexact', why,
-    'tables', (SELECT jsonb_agg(n.nspname || '.' || c.relname ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
+      CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
     'state', CASE WHEN tag !~ 'EXTENSION$' THEN tidemark.ddl_state(relations) END, 'server_version', current_setting('server_version_num')::int)));
   IF tidemark.ddl_all_tables() AND keyless THEN
