@@ -206,7 +206,7 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 		if c.TypeOID != tc.oid {
 			return "of another type (OID " + itoa(int64(c.TypeOID)) + ") than the target's " + tc.typeName
 		}
-	case named && !isType(def.Namespace, def.Name, tc) && !isType(nowNamespace, nowName, tc):
+	case named && !a.isType(def.Namespace, def.Name, tc) && !a.isType(nowNamespace, nowName, tc):
 		return "of type " + def.Namespace + "." + def.Name + ", the target's of type " + tc.typeSchema + "." + tc.typeName
 	}
 	if c.Modifier != tc.modifier {
@@ -215,9 +215,11 @@ func (a *Applier) differs(c segment.Column, tc targetColumn) string {
 	return ""
 }
 
-// isType reports whether a column is of the type of that name.
-func isType(namespace, name string, tc targetColumn) bool {
-	return namespace == tc.typeSchema && (name == tc.typeName || isArrayName(name, tc.element))
+// isType reports whether a column is of the type of that name. Where schema changes are replayed the schema
+// does not count: a type, or the extension it belongs to, can be moved to another one while a transaction
+// that knows it by the old one is under way.
+func (a *Applier) isType(namespace, name string, tc targetColumn) bool {
+	return (namespace == tc.typeSchema || a.opts.Schema != nil) && (name == tc.typeName || isArrayName(name, tc.element))
 }
 
 // isArrayName reports whether a name is one that PostgreSQL can have given to the array type of an element
