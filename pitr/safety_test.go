@@ -91,7 +91,7 @@ func TestRestoreAgainAfterAFailure(t *testing.T) {
 		broken = false
 		_, err = w.try(w.store, "again_new", create)
 		require.NoError(t, err)
-		require.NotContains(t, databases(t), "unfinished")
+		require.NotContains(t, databases(t), "again_new_tidemark_unfinished")
 		require.Equal(t, want, hashes(t, "again_new"))
 		_, err = w.try(w.store, "again_new", create)
 		require.ErrorIs(t, err, ErrNotEmpty)
@@ -151,7 +151,8 @@ func TestRestoreRefusals(t *testing.T) {
 		{"another encoding", "refuse_latin", nil, fault.Usage, "LATIN1"},
 		{"nobody there", "x", func(o *Options) { o.DSN = "postgres://postgres@127.0.0.1:1/x" }, fault.Unreachable, "connect to"},
 		{"not a DSN", "x", func(o *Options) { o.DSN = "postgres://a:secret@:b" }, fault.Usage, "DSN"},
-		{"no right to switch triggers off", "refuse_empty", func(o *Options) { o.DSN = server.DSNFor("plain", "", "refuse_empty") }, fault.Usage, "session_replication_role"},
+		{"no right to switch triggers off", "refuse_empty", func(o *Options) { o.DSN, o.DataOnly = server.DSNFor("plain", "", "refuse_empty"), true }, fault.Usage, "session_replication_role"},
+		{"no right to make tables", "refuse_empty", func(o *Options) { o.DSN = server.DSNFor("plain", "", "refuse_empty") }, fault.Usage, "GRANT CREATE ON SCHEMA public"},
 		{"a pattern without a table", "refuse_empty", func(o *Options) { o.Tables = []string{"nope"} }, fault.Usage, "nope"},
 		{"schema and data", "refuse_empty", func(o *Options) { o.SchemaOnly, o.DataOnly = true, true }, fault.Usage, "exclude each other"},
 		{"rows alone without tables", "refuse_empty", func(o *Options) { o.DataOnly = true }, fault.Usage, "has no table public."},
