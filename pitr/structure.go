@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -200,9 +201,15 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 }
 
 // fill fills a materialized view, by its quoted name, as its owner would in a session of the source's: policies
-// hold, and functions find what they name.
+// hold, and functions find what they name. One that its owner could not fill at the source any more, for want
+// of rights or because its query fails on the rows, stays empty, and is named: reading it is an error.
 func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error {
-	return exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
+	err := exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
+	if pgErr, ok := asPgError(err); ok && conn.TxStatus() == 'I' && slices.Contains([]string{"42", "22", "23", "21", "2F", "38", "P0"}, pgErr.Code[:2]) {
+		r.note("materialized view " + view + " could not be filled and is empty until REFRESH MATERIALIZED VIEW: " + pgErr.Message)
+		return nil
+	}
+	return err
 }
 
 // analyze gathers statistics, so that the first queries on the restored database are planned well.

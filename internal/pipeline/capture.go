@@ -17,7 +17,8 @@ type captureState struct {
 	// Identity differs after everything that is done to the event triggers and their functions, such as to
 	// disable and enable them again. "": schema changes are not captured.
 	Identity string
-	// Unseen sums up what no event trigger sees: the user's own event triggers, and the database's properties.
+	// Unseen sums up what no event trigger sees: the user's own event triggers, the database's properties, and
+	// by which index tables were clustered.
 	Unseen string
 	raw    string // Identity of an installation, current or not
 }
@@ -30,6 +31,7 @@ SELECT coalesce((SELECT string_agg(concat_ws(':', e.oid, e.xmin, e.evtenabled), 
   md5(concat_ws('/',
     (SELECT string_agg(concat_ws(':', e.oid, e.xmin), ' ' ORDER BY e.oid) FROM pg_event_trigger e WHERE e.evtname <> ALL ($1)),
     (SELECT string_agg(concat_ws(':', s.setrole, s.setconfig), ' ' ORDER BY s.setrole) FROM pg_db_role_setting s WHERE s.setdatabase = d.oid),
+    (SELECT string_agg(i.indexrelid::text, ' ' ORDER BY i.indexrelid) FROM pg_index i WHERE i.indisclustered),
     d.datdba, d.datacl, d.datconnlimit, d.dattablespace))
 FROM pg_database d WHERE d.datname = current_database()`
 

@@ -175,7 +175,7 @@ var indexes = []kind{
 	exact("statistics", `{table.silent}CREATE STATISTICS {at}{new} [[|(ndistinct)|(dependencies, mcv)]] ON {column}, {column#2} FROM {table}`),
 	exact("alter statistics", `ALTER STATISTICS {statistics} [[SET STATISTICS 300|RENAME TO {new}]]`),
 	exact("drop statistics", `DROP STATISTICS {statistics}`),
-	exact("cluster", `CLUSTER {uniqueindex.on} USING {uniqueindex}`),
+	exact("cluster", `CLUSTER {uniqueindex.on} USING {uniqueindex};;ALTER TABLE {uniqueindex.on} SET WITHOUT CLUSTER`),
 }
 
 var views = []kind{

@@ -57,8 +57,9 @@ SELECT format('DROP %s %s%s', upper(min(o ->> 'type')), string_agg(o ->> 'identi
 FROM jsonb_array_elements(originals) o
 $tidemark$;
 
--- ddl_state has the fingerprints of relations and of those that inherit from them.
-CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE AS $tidemark$
+-- ddl_state has the fingerprints of relations and of those that inherit from them. Texts of views and rules lock what they
+-- are about: it must not wait for long, or the statements of two sessions would deadlock that otherwise didn't.
+CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE SET lock_timeout = '100ms' AS $tidemark$
 BEGIN
   RETURN (WITH RECURSIVE f AS (
   SELECT r AS oid FROM unnest(relations) r UNION SELECT i.inhrelid FROM f JOIN pg_inherits i ON i.inhparent = f.oid
@@ -116,6 +117,7 @@ DECLARE
   dependents int := 0;
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
+  state jsonb;
   why text;
   touched oid[];
   statement text;
@@ -198,12 +200,19 @@ BEGIN
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND c.relkind IN ('r', 'p', 'S')
       AND d.refobjid IN (SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'extension');
   END IF;
+  IF tag !~ 'EXTENSION$' THEN
+    BEGIN
+      state := tidemark.ddl_state(relations);
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      state := NULL; -- the replay compares nothing
+    END;
+  END IF;
   PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', tag, 'sql', nullif(statement, ''), 'user', account, 'set', settings,
     'objects', nullif(objects, '[]'), 'dropped', nullif(dropped, '[]'), 'rows_first', nullif(first_rows, false), 'inexact', why,
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'state', CASE WHEN tag !~ 'EXTENSION$' THEN tidemark.ddl_state(relations) END, 'server_version', current_setting('server_version_num')::int)));
+    'state', state, 'server_version', current_setting('server_version_num')::int)));
   IF tidemark.ddl_all_tables() AND keyless THEN
     PERFORM tidemark.ddl_identity(NULL);
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN

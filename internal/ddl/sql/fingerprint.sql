@@ -23,7 +23,7 @@ FROM pg_catalog.pg_class c CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(E'\n'
       (SELECT 'comment ' || m.description FROM pg_catalog.pg_description m WHERE m.objoid = c.oid AND m.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objsubid = a.attnum)
     ), E'\n' ORDER BY a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'),
-  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.pg_get_indexdef(i.indexrelid), i.indisreplident, i.indisclustered, i.indisvalid), E'\n' ORDER BY n.relname)
+  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.pg_get_indexdef(i.indexrelid), i.indisreplident, i.indisvalid), E'\n' ORDER BY n.relname)
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class n ON n.oid = i.indexrelid WHERE i.indrelid = c.oid),
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', 'constraint', pg_catalog.quote_ident(o.conname), pg_catalog.pg_get_constraintdef(o.oid)), E'\n' ORDER BY o.conname)
     FROM pg_catalog.pg_constraint o WHERE o.conrelid = c.oid AND o.conparentid = 0 AND NOT (o.contype = 'n' AND o.coninhcount > 0)),

@@ -15,9 +15,10 @@ DECLARE
   depth int := 0;             -- of nested comments
   parens int := 0;
   tag text;
-  before text := '';          -- the piece before, if it may form a pair with this one
-  word_end int := 0;          -- where the last word ended
-  last_word text := '';
+  before text := '';          -- the piece right before this one, where it may form a pair with it
+  held text := '';            -- kind of a token that the next piece may change: w, or o for - / * $ and \
+  held_raw text;
+  held_pos int;
   escapes boolean;
   continues text := '';       -- the kind of string that may go on after a line feed
   newline boolean := false;
@@ -32,6 +33,12 @@ BEGIN
     IF gap <> '' THEN
       before := '';
     END IF;
+    IF held <> '' AND (gap <> '' OR NOT (held = 'w' AND tok LIKE '$%' OR held = 'o' AND (held_raw LIKE '$%' AND tok LIKE '$%' OR held_raw || tok IN ('--', '/*')))
+      AND NOT (held = 'w' AND tok = '''' AND upper(held_raw) IN ('E', 'B', 'X', 'N'))) THEN
+      kind := held; raw := held_raw; pos := held_pos; len := length(raw);
+      RETURN NEXT;
+      held := '';
+    END IF;
     CASE state
     WHEN '' THEN
       IF gap <> '' AND btrim(gap, E' \t\r\f\v') <> '' THEN
@@ -43,8 +50,11 @@ BEGIN
       CASE
       WHEN tok = '''' OR tok = '\''' THEN
         escapes := NOT conforming;
-        IF word_end = began AND upper(last_word) IN ('E', 'B', 'X', 'N', '&') THEN
-          escapes := upper(last_word) = 'E' OR upper(last_word) = 'N' AND NOT conforming;
+        IF held = 'w' THEN
+          escapes := upper(held_raw) = 'E' OR upper(held_raw) = 'N' AND NOT conforming;
+          kind := 'w'; raw := held_raw; pos := held_pos; len := length(raw);
+          RETURN NEXT;
+          held := '';
         ELSIF continues <> '' AND (newline OR closed = began) THEN
           escapes := continues = 'e'; -- a doubled quote, or a string that goes on in the next line
         END IF;
@@ -53,37 +63,32 @@ BEGIN
       WHEN tok = '"' THEN
         state := 'q'; body := tok;
       WHEN left(tok, 1) = '$' THEN
-        IF before LIKE '$%' AND before !~ '^\$[0-9]' AND NOT (word_end = began - length(before)) THEN
-          state := '$'; tag := before; body := before || tok; began := began - length(before);
-          before := '';
-        ELSIF word_end = began THEN
-          word_end := began + length(tok); -- a dollar inside an identifier
+        IF held = 'w' THEN
+          held_raw := held_raw || tok; -- a dollar inside an identifier
+        ELSIF held = 'o' AND held_raw !~ '^\$[0-9]' THEN
+          state := '$'; tag := held_raw; body := tag || tok; began := held_pos; held := '';
         ELSE
-          before := tok;
-          at := at + length(gap) + length(tok);
-          CONTINUE;
+          IF held = 'o' THEN
+            kind := 'o'; raw := held_raw; pos := held_pos; len := length(raw);
+            RETURN NEXT;
+          END IF;
+          held := 'o'; held_raw := tok; held_pos := began;
         END IF;
-      WHEN tok = '-' AND before = '-' THEN
-        state := '-';
-      WHEN tok = '*' AND before = '/' THEN
-        state := '/'; depth := 1; before := '';
-        at := at + length(gap) + 1;
-        CONTINUE;
+      WHEN tok = '-' AND held_raw = '-' AND held <> '' THEN
+        state := '-'; held := '';
+      WHEN tok = '*' AND held_raw = '/' AND held <> '' THEN
+        state := '/'; depth := 1; held := '';
       WHEN tok = E'\n' THEN
         newline := true;
       WHEN tok IN ('-', '/', '*', '\', '\\') THEN
-        before := tok;
-        at := at + length(gap) + length(tok);
-        CONTINUE;
-      ELSE
-        kind := CASE WHEN tok IN ('(', ')', ';') THEN tok ELSE 'w' END;
-        IF tok = '(' THEN parens := parens + 1; ELSIF tok = ')' THEN parens := parens - 1; END IF;
-        raw := tok; pos := began; len := length(tok);
+        held := 'o'; held_raw := tok; held_pos := began; continues := '';
+      WHEN tok IN ('(', ')', ';') THEN
+        parens := parens + CASE tok WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        kind := tok; raw := tok; pos := began; len := 1;
         RETURN NEXT;
-        IF kind = 'w' THEN
-          last_word := tok; word_end := began + length(tok);
-        END IF;
         continues := '';
+      ELSE
+        held := 'w'; held_raw := tok; held_pos := began; continues := '';
       END CASE;
       before := '';
     WHEN 's', 'e', 'q' THEN
@@ -114,9 +119,7 @@ BEGIN
         RETURN NEXT;
         state := ''; before := ''; continues := '';
         IF length(tok) > 1 THEN -- what follows the closing delimiter at once
-          kind := 'w'; raw := substr(tok, 2); pos := at + length(gap) + 1; len := length(raw);
-          RETURN NEXT;
-          last_word := raw; word_end := pos + len;
+          held := 'w'; held_raw := substr(tok, 2); held_pos := at + length(gap) + 1;
         END IF;
       ELSE
         before := tok;
