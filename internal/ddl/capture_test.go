@@ -28,6 +28,7 @@ func TestCapture(t *testing.T) {
 	t.Run("unseen", func(t *testing.T) { testUnseen(t, server) })
 	t.Run("extension rows", func(t *testing.T) { testExtensionRows(t, server) })
 	t.Run("sessions", func(t *testing.T) { testSessions(t, server) })
+	t.Run("split", func(t *testing.T) { testSplit(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
 }
 

@@ -56,7 +56,7 @@ func Install(ctx context.Context, conn *pgx.Conn, o Options) error {
 		return fault.New(fault.Usage, strings.Join(status.Missing, " "), "schema changes can't be captured: role %q may not make event triggers", status.Role)
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for _, sql := range installSQL(status.ServerVersion, o) {
+		for _, sql := range installSQL(status, o) {
 			if _, err := tx.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 				return err
 			}
@@ -67,11 +67,16 @@ func Install(ctx context.Context, conn *pgx.Conn, o Options) error {
 }
 
 // installSQL returns what makes the installation, one string a file, to be run in one transaction.
-func installSQL(serverVersion int, o Options) []string {
+func installSQL(status Status, o Options) []string {
+	language := "SET lc_messages = 'C'" // contexts are read in English, whatever the session speaks
+	if !status.superuser {
+		language = "" // not allowed: where lc_messages is another, statements inside functions count as not told apart
+	}
 	replace := strings.NewReplacer(
 		"%VERSION%", strconv.Itoa(Version),
 		"%ALL_TABLES%", strconv.FormatBool(o.AllTables),
 		"%PUBLICATION%", quoteLiteral(o.Publication),
+		"SET lc_messages = 'C'", language,
 		"%FINGERPRINT%", strings.TrimSpace(readSQL("fingerprint.sql")),
 	)
 	list := []string{
@@ -80,7 +85,7 @@ func installSQL(serverVersion int, o Options) []string {
 		"SET LOCAL lock_timeout = '" + lockTimeout + "'; SET LOCAL check_function_bodies = off; SET LOCAL search_path = pg_catalog; SET LOCAL standard_conforming_strings = on; SET LOCAL client_min_messages = warning",
 	}
 	for _, name := range installFiles {
-		list = append(list, replace.Replace(forVersion(readSQL(name), serverVersion)))
+		list = append(list, replace.Replace(forVersion(readSQL(name), status.ServerVersion)))
 	}
 	return list
 }

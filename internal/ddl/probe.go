@@ -23,7 +23,8 @@ type Status struct {
 	// Missing says what is wrong or keeps Install from working, a sentence or a statement each; empty if Current.
 	Missing []string
 
-	options Options // what was installed with
+	options   Options // what was installed with
+	superuser bool
 }
 
 // probeSQL reads what there is. The functions of an installation are called only when they are known to exist.
@@ -54,6 +55,7 @@ func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	}
 	s.Installed = len(enabled) > 0
 	s.Version, s.options = parseVersion(versionText)
+	s.superuser = super
 	s.CanInstall = (super || managed) && owner == ""
 	s.Missing = s.missing(enabled, owner)
 	s.Current = len(s.Missing) == 0
