@@ -285,16 +285,3 @@ func (r *run) finishPlace(ctx context.Context, last string) error {
 	}
 	return r.place.finishSchema(ctx, r.owners(), last)
 }
-
-// beginSchema makes the schema, having put back what a killed restore into it held back.
-func (r *run) beginSchema(ctx context.Context) error {
-	left, err := r.place.schemaLeftover(ctx)
-	if err == nil && left {
-		err = r.release(ctx, r.place.admin)
-	}
-	if err != nil {
-		return err
-	}
-	// Who owns something in it may use it: not before the role may act for them.
-	return r.place.makeSchema(ctx, r.plan.Archive, r.owners())
-}

@@ -188,7 +188,7 @@ func (r *run) execute(ctx context.Context) error {
 func (r *run) begin(ctx context.Context) error {
 	p := r.place
 	if p.schema != "" {
-		return r.beginSchema(ctx)
+		return p.makeSchema(ctx, r.plan.Archive, r.owners())
 	}
 	if p.create {
 		return p.make(ctx, r.plan.Archive, r.manifest, r.server)

@@ -116,7 +116,7 @@ func (r *run) release(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := exec(ctx, conn, "BEGIN"); err != nil {
 		return err
 	}
-	last, err := apply.PutBack(ctx, conn)
+	last, err := apply.PutBack(ctx, conn, r.names.schema())
 	if err != nil {
 		return err
 	}

@@ -40,17 +40,27 @@ type holds struct {
 	all     []hold
 	renamed []rename // in order
 	made    bool     // the tables are there
+	within  string   // the schema that the tables are in, and everything else; "": in one of their own
+}
+
+// table names one of the tables that remember, in SQL. A database that is restored into a schema of may be
+// archived itself: nothing of ours shall stay in it, or in its archive under a name that all targets use.
+func (h *holds) table(name string) string {
+	if h.within != "" {
+		return quote(h.within) + ".tidemark_" + name
+	}
+	return holdSchema + "." + name
 }
 
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	h.all, h.renamed, h.made = nil, nil, false
-	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass('"+holdSchema+".held')")
+	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass($1)", h.table("held"))
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
 	}
 	h.made = true
-	rows, err = queryOn(ctx, conn, "select kind, relation::text, object::text, state, source::text from "+holdSchema+".held")
+	rows, err = queryOn(ctx, conn, "select kind, relation::text, object::text, state, source::text from "+h.table("held"))
 	for _, r := range rows {
 		h.all = append(h.all, hold{string(r[0]), string(r[1]), string(r[2]), string(r[3]), string(r[4])})
 	}
@@ -65,8 +75,11 @@ func (h *holds) prepare(ctx context.Context, conn *pgconn.PgConn) error {
 	if h.made {
 		return nil
 	}
-	sql := "CREATE SCHEMA " + holdSchema + "; CREATE TABLE " + holdSchema + `.held (kind text, relation oid, object oid, state text, source oid); ` +
-		"CREATE TABLE " + holdSchema + `.renamed (n bigint GENERATED ALWAYS AS IDENTITY, namespace text, name text, to_namespace text, to_name text)`
+	sql := "CREATE TABLE " + h.table("held") + ` (kind text, relation oid, object oid, state text, source oid); ` +
+		"CREATE TABLE " + h.table("renamed") + ` (n bigint GENERATED ALWAYS AS IDENTITY, namespace text, name text, to_namespace text, to_name text)`
+	if h.within == "" {
+		sql = "CREATE SCHEMA " + holdSchema + "; " + sql
+	}
 	if _, err := conn.Exec(ctx, sql).ReadAll(); err != nil {
 		return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
 	}
@@ -111,7 +124,7 @@ func (h *holds) add(ctx context.Context, conn *pgconn.PgConn, x hold) error {
 		return err
 	}
 	h.all = append(h.all, x)
-	_, err := queryOn(ctx, conn, "insert into "+holdSchema+".held values ($1, $2::oid, $3::oid, $4, $5::oid)", x.kind, x.relation, x.object, x.state, x.source)
+	_, err := queryOn(ctx, conn, "insert into "+h.table("held")+" values ($1, $2::oid, $3::oid, $4, $5::oid)", x.kind, x.relation, x.object, x.state, x.source)
 	return fault.Wrap(err, codeOf(err), "", "remember what is held back on the target")
 }
 
@@ -126,7 +139,7 @@ func (h *holds) lift(ctx context.Context, conn *pgconn.PgConn, m *ddl.Message) e
 		if err := set(ctx, conn, x, true); err != nil {
 			return err
 		}
-		if _, err := queryOn(ctx, conn, "delete from "+holdSchema+".held where kind = $1 and relation = $2::oid and object = $3::oid", x.kind, x.relation, x.object); err != nil {
+		if _, err := queryOn(ctx, conn, "delete from "+h.table("held")+" where kind = $1 and relation = $2::oid and object = $3::oid", x.kind, x.relation, x.object); err != nil {
 			return err
 		}
 	}
@@ -187,6 +200,9 @@ func setting(ctx context.Context, conn *pgconn.PgConn, x hold, back bool) (strin
 // hold holds back what fires for replicas, in a transaction of its own.
 func (a *Applier) hold() error {
 	do := func(ctx context.Context, w *worker) error {
+		if a.opts.Schema != nil {
+			a.holds.within = a.opts.Schema.Within
+		}
 		if err := a.holds.read(ctx, w.conn); err != nil || a.opts.Schema == nil {
 			return err
 		}
@@ -229,7 +245,7 @@ func Release(ctx context.Context, conn *pgconn.PgConn) error {
 	if _, err := conn.Exec(ctx, "BEGIN").ReadAll(); err != nil {
 		return fault.Wrap(err, codeOf(err), "", "begin a transaction")
 	}
-	last, err := PutBack(ctx, conn)
+	last, err := PutBack(ctx, conn, "")
 	if err != nil {
 		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll() // the error says why
 		return err
@@ -238,11 +254,11 @@ func Release(ctx context.Context, conn *pgconn.PgConn) error {
 	return fault.Wrap(err, codeOf(err), "", "put back what was held back")
 }
 
-// PutBack puts back what replay held back in a database, and forgets it. The caller's transaction is open and
+// PutBack puts back what replay held back in a database, or in one schema of it (Schema.Within), and forgets it. The caller's transaction is open and
 // lets no event trigger fire; what puts the event triggers back is returned, to be run last of all. Without
 // anything held it does nothing.
-func PutBack(ctx context.Context, conn *pgconn.PgConn) (last string, err error) {
-	var h holds
+func PutBack(ctx context.Context, conn *pgconn.PgConn, within string) (last string, err error) {
+	h := holds{within: within}
 	if err := h.read(ctx, conn); err != nil || !h.made {
 		return "", err
 	}
@@ -259,6 +275,10 @@ func PutBack(ctx context.Context, conn *pgconn.PgConn) (last string, err error) 
 			return "", fault.Wrap(err, codeOf(err), "", "put back what was held back")
 		}
 	}
-	_, err = conn.Exec(ctx, "DROP SCHEMA "+holdSchema+" CASCADE").ReadAll()
+	forget := "DROP SCHEMA " + holdSchema + " CASCADE"
+	if within != "" {
+		forget = "DROP TABLE " + h.table("held") + ", " + h.table("renamed")
+	}
+	_, err = conn.Exec(ctx, forget).ReadAll()
 	return last, fault.Wrap(err, codeOf(err), "", "forget what was held back")
 }

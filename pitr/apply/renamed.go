@@ -84,12 +84,12 @@ func (h *holds) remember(ctx context.Context, conn *pgconn.PgConn, m *ddl.Messag
 		return err
 	}
 	h.renamed = append(h.renamed, *r)
-	_, err := queryOn(ctx, conn, "insert into "+holdSchema+".renamed (namespace, name, to_namespace, to_name) values ($1, $2, $3, $4)", r.namespace, r.name, r.toNamespace, r.toName)
+	_, err := queryOn(ctx, conn, "insert into "+h.table("renamed")+" (namespace, name, to_namespace, to_name) values ($1, $2, $3, $4)", r.namespace, r.name, r.toNamespace, r.toName)
 	return fault.Wrap(err, codeOf(err), "", "remember a new name")
 }
 
 func (h *holds) readRenamed(ctx context.Context, conn *pgconn.PgConn) error {
-	rows, err := queryOn(ctx, conn, "select namespace, name, to_namespace, to_name from "+holdSchema+".renamed order by n")
+	rows, err := queryOn(ctx, conn, "select namespace, name, to_namespace, to_name from "+h.table("renamed")+" order by n")
 	h.renamed = nil
 	for _, r := range rows {
 		h.renamed = append(h.renamed, rename{string(r[0]), string(r[1]), string(r[2]), string(r[3])})
