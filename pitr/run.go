@@ -139,7 +139,12 @@ func (r *run) advance(n int64) {
 	}
 }
 
-func (r *run) note(notes ...string) { r.report.Notes = append(r.report.Notes, notes...) }
+func (r *run) note(notes ...string) {
+	for _, n := range notes {
+		r.o.Log.Debug("noted", "note", n)
+	}
+	r.report.Notes = append(r.report.Notes, notes...)
+}
 
 // session opens a connection for loading and building; the caller closes it.
 func (r *run) session(ctx context.Context) (*pgconn.PgConn, error) {
