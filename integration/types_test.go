@@ -175,6 +175,8 @@ func testEveryType(t *testing.T, s *postgres.Server) {
 	setup, stream = append(setup, keys.setup...), append(stream, keys.stream...)
 	o := fidelity{setup: setup, stream: stream}.archived(t, s, "every")
 	last := o.check(t)
+	newer := &outcome{server: postgres.Start(t, postgres.Options{Version: "18"}), name: o.name, archive: o.archive}
+	newer.restore(t, "_newer", o.after)
 	s.MustExec(t, last, "INSERT INTO priced VALUES (3)")
 	require.Equal(t, "123456", s.MustQuery(t, last, "SELECT (price::numeric * 100)::int FROM priced WHERE id = 3"))
 }

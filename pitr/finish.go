@@ -214,6 +214,11 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 			r.note("without superuser, left out: " + statement)
 			continue
 		}
+		// A locale that this server lacks, or a parameter of a module that it lacks or of an older version.
+		if pgErr, ok := asPgError(err); ok && (pgErr.Code == "22023" || pgErr.Code == "42704" || pgErr.Code == "42602") && strings.Contains(statement, " SET ") {
+			r.note("not set: " + statement + ": " + pgErr.Message)
+			continue
+		}
 		if err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "settings of the database")
 		}
