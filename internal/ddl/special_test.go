@@ -169,6 +169,7 @@ func testSecrets(t *testing.T, server *postgres.Server) {
 	s.must("CREATE USER MAPPING FOR keeper SERVER loop OPTIONS (user 'keeper', password 'hush2''; x'); ALTER USER MAPPING FOR keeper SERVER loop OPTIONS (SET password E'hush3\\'')")
 	s.must("CREATE USER MAPPING FOR postgres SERVER loop OPTIONS (user 'postgres', password_required 'false')")
 	s.must("ALTER ROLE keeper PASSWORD 'hush4'; CREATE SERVER other FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host 'h;ush'); COMMENT ON SERVER other IS 'password: none'")
+	s.must("CREATE FOREIGN DATA WRAPPER free; CREATE SERVER odd FOREIGN DATA WRAPPER free OPTIONS (ApiKey 'hush8', plain 'x'); CREATE USER MAPPING FOR keeper SERVER odd OPTIONS (pin $x$hush9$x$)")
 	s.must("DO $$ BEGIN EXECUTE 'ALTER ROLE keeper PASSWORD ''hush5''; CREATE TABLE b (x int)'; END $$")
 	s.must("CREATE SUBSCRIPTION sub CONNECTION 'host=nowhere password=hush6' PUBLICATION p WITH (connect = false); ALTER SUBSCRIPTION sub CONNECTION 'host=x password=hush7'; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub")
 	s.must("CREATE TABLE remote (a int NOT NULL, b varchar(3) COLLATE \"C\"); CREATE SCHEMA far; IMPORT FOREIGN SCHEMA public LIMIT TO (remote, a) FROM SERVER loop INTO far; CREATE TABLE z (a int)")
@@ -181,7 +182,8 @@ func testSecrets(t *testing.T, server *postgres.Server) {
 	require.False(t, regexp.MustCompile("hush[0-9]|SUBSCRIPTION").MatchString(all), "%s", regexp.MustCompile(".*(hush[0-9]|SUBSCRIPTION).*").FindString(all))
 	require.Contains(t, sqls(messages), "CREATE USER MAPPING FOR keeper SERVER loop OPTIONS (user 'keeper', password 'redacted''redacted')")
 	require.Contains(t, sqls(messages), "CREATE TABLE b (x int)")
-	s.must("DROP USER MAPPING FOR keeper SERVER loop; DROP USER MAPPING FOR postgres SERVER loop")
+	require.Contains(t, sqls(messages), "CREATE SERVER odd FOREIGN DATA WRAPPER free OPTIONS (ApiKey 'redacted', plain 'x')")
+	s.must("DROP SERVER odd CASCADE; DROP USER MAPPING FOR keeper SERVER loop; DROP USER MAPPING FOR postgres SERVER loop")
 	s.sameAfterReplay(append(messages, s.messages()...), "")
 }
 
