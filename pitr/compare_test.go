@@ -111,6 +111,14 @@ CREATE TRIGGER off BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION stop();
 	require.NoError(t, err)
 	require.True(t, rep.Equal)
 
+	t.Run("a live database that sorts in another way", func(t *testing.T) {
+		server.MustExec(t, "postgres", "CREATE DATABASE shop_icu TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'en'")
+		lines := []string{"lines", "log"}
+		w.restore(good, "shop_icu", func(o *Options) { o.Create, o.Tables = false, lines })
+		rep, _, err := w.compare(good, func(o *CompareOptions) { o.With, o.Tables = server.DSN("shop_icu"), lines })
+		require.NoError(t, err)
+		require.True(t, rep.Equal)
+	})
 	t.Run("the live schema changed", func(t *testing.T) {
 		w.sql(`ALTER TABLE orders DROP COLUMN note, ADD COLUMN more int DEFAULT 1; ALTER TABLE customers RENAME TO people; ALTER TABLE lines DROP CONSTRAINT lines_pkey, ALTER n DROP NOT NULL, REPLICA IDENTITY FULL; UPDATE lines SET n = null WHERE sku = 'a1'`)
 		rep, _, err := w.compare(good, func(o *CompareOptions) { o.Tables = []string{"orders", "customers", "people", "lines"} })
