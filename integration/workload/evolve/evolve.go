@@ -33,6 +33,7 @@ type Workload struct {
 	writers  []*session
 	stop     context.CancelFunc
 	writing  sync.WaitGroup
+	gate     sync.RWMutex // held for writing by a changer that must be alone
 
 	mu      sync.Mutex
 	failed  error

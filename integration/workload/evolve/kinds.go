@@ -16,6 +16,11 @@ type kind struct {
 	owes  Exactness
 	forms formSet
 	sql   string // see fill
+
+	// solo changes are made while no other session changes anything. They rename or drop what a name in another
+	// session's uncommitted statement may mean, and PostgreSQL locks nothing against that: the replay, in the
+	// order of commits, finds the other statement's name gone, and stops there.
+	solo bool
 }
 
 // formSet restricts the forms in which a change can be made.
@@ -34,6 +39,8 @@ type group struct {
 }
 
 func exact(name, sql string) kind   { return kind{name: name, sql: sql} }
+func solo(name, sql string) kind    { return kind{name: name, sql: sql, solo: true} }
+func single(name, sql string) kind  { return kind{name: name, sql: sql, forms: alone} }
 func inexact(name, sql string) kind { return kind{name: name, owes: Inexact, sql: sql} }
 
 var groups = map[string]group{
@@ -76,7 +83,7 @@ var createTable = []kind{
 	exact("as", `CREATE TABLE [[|IF NOT EXISTS ]]{at}{new} [[|(one, "Two; 2", three)|WITH (fillfactor = 80)]] AS SELECT id AS x, b AS "Y; y", random() AS z FROM play.base WHERE id % 3 = 0 [[|WITH NO DATA]]`),
 	exact("as of a table", `CREATE TABLE {at}{new} AS [[TABLE {anytable}|SELECT *, {text} AS extra FROM {anytable}|VALUES (1, {text}), (2, NULL)]]`),
 	exact("as executed", `PREPARE {new} AS SELECT i, clock_timestamp() AS at FROM generate_series(1, 5) i;;CREATE TABLE {at}{new#2} AS EXECUTE {new};;DEALLOCATE {new}`),
-	{"into", Exact, noBlock, `SELECT id, a, random() AS r INTO [[|TABLE |UNLOGGED ]]{at}{new} FROM play.base WHERE id < 20`},
+	{name: "into", forms: noBlock, sql: `SELECT id, a, random() AS r INTO [[|TABLE |UNLOGGED ]]{at}{new} FROM play.base WHERE id < 20`},
 	exact("rows at once", `CREATE TABLE {at}{new} (id int PRIMARY KEY, b text);;INSERT INTO {at}{new} SELECT i, 'made ' || i FROM generate_series(1, {n}) i;;ALTER TABLE {at}{new} ADD c int DEFAULT 5;;UPDATE {at}{new} SET c = id`),
 	exact("drop", `DROP TABLE {plain}[[| CASCADE| RESTRICT]]`),
 	exact("drop several", `DROP TABLE IF EXISTS {plain}, {plain#2}, no_such_table CASCADE`),
@@ -145,7 +152,7 @@ var partitions = []kind{
 	exact("add with parts", `CREATE TABLE {at}{new} PARTITION OF {ranged} FOR VALUES {bound} PARTITION BY HASH (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} FOR VALUES WITH (MODULUS 1, REMAINDER 0)`),
 	exact("attach", `CREATE TABLE {at}{new} (gone text, LIKE {ranged} INCLUDING ALL);;ALTER TABLE {at}{new} DROP gone;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
 	exact("detach", `ALTER TABLE {partition.on} DETACH PARTITION {partition}`),
-	{"detach concurrently", Exact, alone, `ALTER TABLE {partition.on} DETACH PARTITION {partition} CONCURRENTLY`},
+	single("detach concurrently", `ALTER TABLE {partition.on} DETACH PARTITION {partition} CONCURRENTLY`),
 	exact("detach and drop", `ALTER TABLE {partition.on} DETACH PARTITION {partition};;DROP TABLE {partition}`),
 	exact("drop", `DROP TABLE {partition}`),
 	exact("rename", `ALTER TABLE {partition} RENAME TO {new}`),
@@ -163,10 +170,10 @@ var indexes = []kind{
 	exact("create unique", `CREATE UNIQUE INDEX {new} ON {keyed} ({anyint}) [[|INCLUDE ({column})|WHERE {anyint} > 5|WITH (fillfactor = 60)]]`),
 	exact("create by method", `CREATE INDEX {new} ON {table} USING [[hash|brin|btree]] ({column})`),
 	exact("create on expression", `CREATE INDEX {new} ON {table} (lower({textcol}), ({textcol} || {text})) WHERE {textcol} <> 'a;b'`),
-	{"create concurrently", Exact, alone, `CREATE [[|UNIQUE ]]INDEX CONCURRENTLY [[{new}|IF NOT EXISTS {new}|"Concurrently {n}"]] ON {keyed} ({anyint})`},
-	{"create concurrently unnamed", Exact, alone, `create index /* ; */ concurrently on {table} ({textcol})`},
-	{"drop concurrently", Exact, alone, `DROP INDEX CONCURRENTLY [[|IF EXISTS ]]{index}`},
-	{"reindex", Exact, alone, `REINDEX [[INDEX|INDEX CONCURRENTLY]] {anyindex}`},
+	single("create concurrently", `CREATE [[|UNIQUE ]]INDEX CONCURRENTLY [[{new}|IF NOT EXISTS {new}|"Concurrently {n}"]] ON {keyed} ({anyint})`),
+	single("create concurrently unnamed", `create index /* ; */ concurrently on {table} ({textcol})`),
+	single("drop concurrently", `DROP INDEX CONCURRENTLY [[|IF EXISTS ]]{index}`),
+	single("reindex", `REINDEX [[INDEX|INDEX CONCURRENTLY]] {anyindex}`),
 	exact("rename", `ALTER INDEX {index} RENAME TO {new}`),
 	exact("options", `ALTER INDEX {index} SET (fillfactor = 90)`),
 	exact("drop", `DROP INDEX {index}[[| CASCADE]]`),
@@ -215,7 +222,7 @@ var typeKinds = []kind{
 	exact("enum add", `ALTER TYPE {enum} ADD VALUE [[|IF NOT EXISTS ]]'v{n}'`),
 	exact("enum add at", `ALTER TYPE {enum} ADD VALUE 'w{n}' [[BEFORE|AFTER]] {enum.on}`),
 	exact("enum add to used", `ALTER TYPE play.mood ADD VALUE IF NOT EXISTS 'm{n}' BEFORE 'ok'`),
-	exact("enum rename value", `ALTER TYPE {enum} RENAME VALUE {enum.on} TO 'r{n}'`),
+	solo("enum rename value", `ALTER TYPE {enum} RENAME VALUE {enum.on} TO 'r{n}'`),
 	exact("composite", `CREATE TYPE {at}{new} AS (a int, "B; b" text COLLATE "C", c play.pair)`),
 	exact("composite alter", `ALTER TYPE {composite} [[ADD ATTRIBUTE {new} {type}|DROP ATTRIBUTE {composite.on}|ALTER ATTRIBUTE {composite.on} TYPE text|RENAME ATTRIBUTE {composite.on} TO {new}]]`),
 	exact("domain", `CREATE DOMAIN {at}{new} AS [[int CHECK (VALUE > 0)|text COLLATE "C" DEFAULT 'd; d' NOT NULL|numeric(10,2) CONSTRAINT small CHECK (VALUE < 1000)]]`),
@@ -223,11 +230,11 @@ var typeKinds = []kind{
 	exact("domain alter", `ALTER DOMAIN {domain} [[SET DEFAULT NULL|DROP DEFAULT|ADD CONSTRAINT {new} CHECK (VALUE IS NOT NULL) NOT VALID|DROP NOT NULL|SET NOT NULL]]`),
 	exact("domain drop constraint", `ALTER DOMAIN {constrained} [[DROP CONSTRAINT|VALIDATE CONSTRAINT]] {constrained.on}`),
 	exact("range", `CREATE TYPE {at}{new} AS RANGE (subtype = [[date|numeric|text]])`),
-	exact("rename", `ALTER TYPE {anytype} RENAME TO {new}`),
-	exact("set schema", `ALTER TYPE {anytype} SET SCHEMA {schema}`),
+	solo("rename", `ALTER TYPE {anytype} RENAME TO {new}`),
+	solo("set schema", `ALTER TYPE {anytype} SET SCHEMA {schema}`),
 	exact("owner", `ALTER TYPE {anytype} OWNER TO {role}`),
 	exact("shell", `CREATE TYPE {at}{new}`),
-	exact("drop", `DROP TYPE {anytype}[[| CASCADE]]`),
+	solo("drop", `DROP TYPE {anytype}[[| CASCADE]]`),
 	exact("collation", `CREATE COLLATION {at}{new} (locale = 'C');;ALTER COLLATION {at}{new} RENAME TO {new#2}`),
 	exact("text search", `CREATE TEXT SEARCH CONFIGURATION {at}{new} (COPY = simple);;ALTER TEXT SEARCH CONFIGURATION {at}{new} ALTER MAPPING FOR asciiword WITH simple`),
 }
@@ -244,13 +251,13 @@ var routineKinds = []kind{
 	exact("trigger function", `CREATE FUNCTION {at}{new}() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN coalesce(NEW, OLD); END $f$`),
 	exact("procedure", `CREATE PROCEDURE {at}{new}(INOUT x int) LANGUAGE plpgsql AS 'BEGIN x := x + 1; END'`),
 	exact("alter", `ALTER FUNCTION {function} [[STABLE|VOLATILE COST 500|SECURITY DEFINER|SET work_mem = '8MB'|RESET ALL|PARALLEL SAFE|LEAKPROOF]]`),
-	exact("rename", `ALTER FUNCTION {function} RENAME TO {new}`),
-	exact("set schema", `ALTER FUNCTION {function} SET SCHEMA {schema}`),
+	solo("rename", `ALTER FUNCTION {function} RENAME TO {new}`),
+	solo("set schema", `ALTER FUNCTION {function} SET SCHEMA {schema}`),
 	exact("owner", `ALTER [[FUNCTION {function}|PROCEDURE {procedure}]] OWNER TO {role}`),
-	exact("drop", `DROP FUNCTION {function}[[| CASCADE]]`),
-	exact("drop procedure", `DROP PROCEDURE {procedure}`),
+	solo("drop", `DROP FUNCTION {function}[[| CASCADE]]`),
+	solo("drop procedure", `DROP PROCEDURE {procedure}`),
 	exact("aggregate", `CREATE AGGREGATE {at}{new} (int) (sfunc = int4pl, stype = int, initcond = '0')`),
-	exact("drop aggregate", `DROP AGGREGATE {aggregate}`),
+	solo("drop aggregate", `DROP AGGREGATE {aggregate}`),
 	exact("operator", `CREATE OPERATOR {at}[[<%>|%%%|<=#|~~>]] (rightarg = int, function = play.twice)`),
 	exact("operator function", `CREATE FUNCTION {at}{new}(a play.pair, b play.pair) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN (a).x = (b).x;;CREATE OPERATOR {at}[[==|=#=|<<~]] (leftarg = play.pair, rightarg = play.pair, function = {at}{new})`),
 	exact("cast", `CREATE FUNCTION {at}{new}(a play.positive) RETURNS play.pair LANGUAGE sql IMMUTABLE RETURN ROW(1, 'x')::play.pair`),
@@ -295,19 +302,19 @@ var comments = []kind{
 var schemas = []kind{
 	exact("create", `CREATE SCHEMA [[|IF NOT EXISTS ]]extra{n} [[|AUTHORIZATION {role}]]`),
 	exact("create with elements", `CREATE SCHEMA extra{n} [[|AUTHORIZATION evolve_alice]] CREATE TABLE one (id int PRIMARY KEY, b text DEFAULT 'x; y') CREATE VIEW two AS SELECT b FROM one CREATE INDEX three ON one (b) CREATE SEQUENCE four GRANT SELECT ON one TO evolve_bob`),
-	exact("rename", `ALTER SCHEMA {extraschema} RENAME TO extra{n}_r`),
+	solo("rename", `ALTER SCHEMA {extraschema} RENAME TO extra{n}_r`),
 	exact("owner", `ALTER SCHEMA {extraschema} OWNER TO {role}`),
-	exact("drop", `DROP SCHEMA {extraschema}[[| CASCADE]]`),
+	solo("drop", `DROP SCHEMA {extraschema}[[| CASCADE]]`),
 }
 
 var extensionKinds = []kind{
 	exact("create", `CREATE EXTENSION [[|IF NOT EXISTS ]]{contrib} SCHEMA {schema}`),
 	exact("create and use", `CREATE EXTENSION hstore SCHEMA play;;CREATE TABLE {at}{new} (id int PRIMARY KEY, h play.hstore);;INSERT INTO {at}{new} VALUES (1, 'a=>1'), (2, NULL)`),
 	exact("cascade", `CREATE EXTENSION earthdistance SCHEMA public CASCADE`),
-	exact("set schema", `ALTER EXTENSION {extension} SET SCHEMA {schema}`),
+	solo("set schema", `ALTER EXTENSION {extension} SET SCHEMA {schema}`),
 	exact("update", `ALTER EXTENSION {extension} UPDATE`),
-	exact("add member", `ALTER EXTENSION {extension} ADD FUNCTION {function}`),
-	exact("drop", `DROP EXTENSION {extension}[[| CASCADE]]`),
+	solo("add member", `ALTER EXTENSION {extension} ADD FUNCTION {function}`),
+	solo("drop", `DROP EXTENSION {extension}[[| CASCADE]]`),
 }
 
 var foreign = []kind{
@@ -315,7 +322,7 @@ var foreign = []kind{
 	exact("table", `CREATE FOREIGN TABLE {at}{new} (id int OPTIONS (name 'x; y'), b text) SERVER {server} OPTIONS (t 'u')`),
 	exact("alter", `ALTER FOREIGN TABLE {foreigntable} ADD {new} int`),
 	exact("server", `ALTER SERVER {server} OPTIONS (ADD o{n} 'v')`),
-	exact("drop", `DROP SERVER {server} CASCADE`),
+	solo("drop", `DROP SERVER {server} CASCADE`),
 }
 
 // inexactKinds change rows in ways that the stream does not carry.

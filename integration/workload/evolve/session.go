@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +22,7 @@ type session struct {
 	names  int    // given so far
 	bounds int    // given so far
 	decks  map[string][]int
+	solo   bool // nobody else changes anything now
 }
 
 // change is a kind and the statements that were made for it.
@@ -33,6 +35,13 @@ type change struct {
 // step runs one transaction, or a statement that must stand alone. What a busy database is entitled to refuse
 // is no error.
 func (s *session) step(ctx context.Context) error {
+	if s.solo = s.rng.IntN(8) == 0; s.solo {
+		s.w.gate.Lock()
+		defer s.w.gate.Unlock()
+	} else {
+		s.w.gate.RLock()
+		defer s.w.gate.RUnlock()
+	}
 	if err := s.dress(ctx); err != nil {
 		return err
 	}
@@ -100,8 +109,8 @@ func (s *session) draw(ctx context.Context) (change, error) {
 				break
 			}
 		}
-		k := s.next(name)
-		if k.owes == Inexact && !s.w.opts.Inexact {
+		k, ok := s.next(name)
+		if !ok {
 			continue
 		}
 		statements, err := s.fill(ctx, k.sql)
@@ -113,15 +122,24 @@ func (s *session) draw(ctx context.Context) (change, error) {
 	return change{}, errNothing
 }
 
-// next takes the next kind of a group from a shuffled deck, so that each has its turn.
-func (s *session) next(group string) kind {
+// next takes the next kind of a group that may be made now from a shuffled deck, so that each has its turn.
+func (s *session) next(group string) (kind, bool) {
 	kinds := groups[group].kinds
-	if len(s.decks[group]) == 0 {
-		s.decks[group] = s.rng.Perm(len(kinds))
+	may := func(k kind) bool {
+		return (k.owes == Exact || s.w.opts.Inexact) && (s.solo || !k.solo) && (!s.solo || k.solo || s.rng.IntN(3) == 0)
 	}
-	k := kinds[s.decks[group][0]]
-	s.decks[group] = s.decks[group][1:]
-	return k
+	if !slices.ContainsFunc(s.decks[group], func(n int) bool { return s.solo || !kinds[n].solo }) {
+		s.decks[group] = append(s.decks[group], s.rng.Perm(len(kinds))...)
+	}
+	for i, n := range s.decks[group] {
+		k := kinds[n]
+		if !may(k) {
+			continue
+		}
+		s.decks[group] = slices.Delete(s.decks[group], i, i+1)
+		return k, true
+	}
+	return kind{}, false
 }
 
 // inTransaction runs changes and rows between BEGIN and an end, with savepoints.
