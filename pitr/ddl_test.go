@@ -58,7 +58,7 @@ func (w *world) message(tx pgx.Tx, m ddl.Message) {
 	}
 	text, err := json.Marshal(m)
 	require.NoError(w.t, err)
-	_, err = tx.Exec(w.t.Context(), "select pg_logical_emit_message(true, 'tidemark', 'ddl:' || $1::text)", string(text))
+	_, err = tx.Exec(w.t.Context(), "select pg_logical_emit_message(true, 'tidemark', $1::bytea)", ddl.Seal(nil, text))
 	require.NoError(w.t, err)
 }
 

@@ -14,14 +14,14 @@ import (
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
-const Version = 1
+const Version = 2
 
 // Schema is where everything lives that Install makes, but for the event triggers, which have no schema.
 const Schema = "tidemark"
 
 // EventTriggers are the names of the event triggers. Triggers of one event fire in the order of their
 // names: these sort first, so that a statement's message precedes those of what a user's own event trigger does after it.
-var EventTriggers = []string{"00_tidemark_start", "00_tidemark_drop", "00_tidemark_rewrite", "00_tidemark_end"}
+var EventTriggers = []string{"00_tidemark_account_drop", "00_tidemark_account_end", "00_tidemark_start", "00_tidemark_drop", "00_tidemark_rewrite", "00_tidemark_end"}
 
 // lockTimeout bounds the wait for a lock: nothing of the source waits behind an installation for longer.
 const lockTimeout = "5s"
@@ -30,7 +30,7 @@ const lockTimeout = "5s"
 var sqlFiles embed.FS
 
 // installFiles are run in this order.
-var installFiles = []string{"schema.sql", "split.sql", "context.sql", "text.sql", "statement.sql", "inexact.sql", "capture.sql", "triggers.sql"}
+var installFiles = []string{"schema.sql", "key.sql", "split.sql", "context.sql", "text.sql", "statement.sql", "inexact.sql", "capture.sql", "triggers.sql"}
 
 // Options say what Install makes.
 type Options struct {
@@ -51,6 +51,9 @@ func Install(ctx context.Context, conn *pgx.Conn, o Options) error {
 	}
 	if status.Current && status.options == o {
 		return nil
+	}
+	if status.keyHidden() {
+		return fault.New(fault.Usage, strings.Join(status.Missing, " "), "schema changes are captured, but role %q may not read the key that they are verified with", status.Role)
 	}
 	if !status.CanInstall {
 		return fault.New(fault.Usage, strings.Join(status.Missing, " "), "schema changes can't be captured: role %q may not make event triggers", status.Role)

@@ -4,7 +4,6 @@
 package ddl
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -27,6 +26,7 @@ type Message struct {
 	SQL string `json:"sql,omitempty"`
 
 	User     string            `json:"user"`              // current_user when it ran
+	XID      uint32            `json:"xid,omitempty"`     // the transaction that made the change
 	Settings map[string]string `json:"set,omitempty"`     // settings that its meaning depends on, such as search_path and TimeZone
 	Objects  []Object          `json:"objects,omitempty"` // made or changed, in the server's order (pg_event_trigger_ddl_commands)
 	Dropped  []Object          `json:"dropped,omitempty"` // with everything that went with them (pg_event_trigger_dropped_objects)
@@ -69,11 +69,12 @@ type RelationState struct {
 	Fingerprint string `json:"fp"` // hex MD5 of FingerprintSQL's text
 }
 
-// Decode reads a message's content, ContentPrefix included. An error names what is wrong with it.
+// Decode reads a message's content, ContentPrefix included. Whether it is genuine was found out when it was
+// archived: what is in an archive under Prefix is. An error names what is wrong with it.
 func Decode(content []byte) (*Message, error) {
-	body, ok := bytes.CutPrefix(content, []byte(ContentPrefix))
-	if !ok {
-		return nil, fmt.Errorf("a schema change begins with %q", ContentPrefix)
+	_, body, err := unseal(content)
+	if err != nil {
+		return nil, err
 	}
 	m := new(Message)
 	if err := json.Unmarshal(body, m); err != nil {
@@ -84,6 +85,9 @@ func Decode(content []byte) (*Message, error) {
 	}
 	if m.Tag == "" {
 		return nil, fmt.Errorf("schema change without a command tag")
+	}
+	if m.SQL != "" && m.User == "" {
+		return nil, fmt.Errorf("schema change without the role that made it")
 	}
 	if m.Bytes {
 		if err := m.toBytes(); err != nil {

@@ -24,6 +24,7 @@ type Status struct {
 	Missing []string
 
 	options   Options // what was installed with
+	key       string  // one of the states of the key
 	superuser bool
 }
 
@@ -33,14 +34,16 @@ const probeSQL = `SELECT current_user::text, current_setting('server_version_num
 	EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = ANY ('{rds_superuser,cloudsqlsuperuser,azure_pg_admin,alloydbsuperuser,doadmin,aiven_superuser,neon_superuser,supabase_admin}')
 		AND pg_catalog.pg_has_role(r.oid, 'MEMBER')),
 	coalesce((SELECT r.rolname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'tidemark' AND NOT r.rolsuper AND r.rolname <> current_user), ''),
-	coalesce((SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tidemark' AND p.proname = 'ddl_version'), '')`
+	coalesce((SELECT p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tidemark' AND p.proname = 'ddl_version'), ''),
+	coalesce((SELECT CASE WHEN NOT k.relispopulated THEN '' WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(k.oid, 'SELECT') THEN 'read' ELSE 'unread' END
+		FROM pg_catalog.pg_class k JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace WHERE n.nspname = 'tidemark' AND k.relname = 'ddl_key' AND k.relkind = 'm'), '')`
 
 // Probe tells whether schema changes are captured and, if not, whether Install would work. It writes nothing.
 func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	var s Status
 	var super, managed bool
 	var owner, versionText string
-	err := conn.QueryRow(ctx, probeSQL).Scan(&s.Role, &s.ServerVersion, &super, &managed, &owner, &versionText)
+	err := conn.QueryRow(ctx, probeSQL).Scan(&s.Role, &s.ServerVersion, &super, &managed, &owner, &versionText, &s.key)
 	if err != nil {
 		return s, fault.Wrap(err, fault.CodeOf(err), "", "looking for the capture of schema changes")
 	}
@@ -59,10 +62,25 @@ func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	s.CanInstall = (super || managed) && owner == ""
 	s.Missing = s.missing(enabled, owner)
 	s.Current = len(s.Missing) == 0
-	if !s.Current && !s.CanInstall && owner == "" {
+	if !s.Current && !s.CanInstall && owner == "" && !s.keyHidden() {
 		s.Missing = append(s.Missing, "ALTER ROLE "+pgx.Identifier{s.Role}.Sanitize()+" SUPERUSER;")
 	}
 	return s, nil
+}
+
+// States of Status.key, but for that of a key that this role reads.
+const (
+	keyNone   = ""
+	keyUnread = "unread"
+)
+
+// keyHidden reports whether all is well but that this role may not read the key.
+func (s Status) keyHidden() bool { return s.key == keyUnread && slices.Equal(s.Missing, s.grants()) }
+
+// grants are the statements that let the role verify messages.
+func (s Status) grants() []string {
+	role := pgx.Identifier{s.Role}.Sanitize()
+	return []string{"GRANT USAGE ON SCHEMA " + Schema + " TO " + role + ";", "GRANT SELECT ON " + keyView + " TO " + role + ";"}
 }
 
 // missing lists what keeps an installation from being current.
@@ -83,6 +101,12 @@ func (s Status) missing(enabled map[string]string, owner string) []string {
 		} else if state != "A" {
 			list = append(list, "ALTER EVENT TRIGGER "+pgx.Identifier{name}.Sanitize()+" ENABLE ALWAYS;")
 		}
+	}
+	switch s.key {
+	case keyNone:
+		list = append(list, "The key that messages are verified with is missing.")
+	case keyUnread:
+		list = append(list, s.grants()...)
 	}
 	return slices.Clip(list)
 }

@@ -18,6 +18,9 @@ const installedSQL = `WITH objects AS (
 	UNION ALL
 	SELECT 3, format('DROP SEQUENCE IF EXISTS %s', c.oid::regclass), c.oid FROM pg_catalog.pg_class c
 	WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark') AND c.relname IN ('ddl_memory', 'ddl_space') AND c.relkind = 'S'
+	UNION ALL
+	SELECT 3, format('DROP MATERIALIZED VIEW IF EXISTS %s', c.oid::regclass), c.oid FROM pg_catalog.pg_class c
+	WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tidemark') AND c.relname = 'ddl_key' AND c.relkind = 'm'
 )
 SELECT sql FROM (
 	SELECT step, sql FROM objects

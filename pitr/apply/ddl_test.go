@@ -17,7 +17,7 @@ func schemaChange(t *testing.T, at segment.LSN, m ddl.Message) (segment.Record, 
 	m.Version, m.User, m.ServerVersion = 1, "postgres", 150000
 	text, err := json.Marshal(m)
 	require.NoError(t, err)
-	content := append([]byte(ddl.ContentPrefix), text...)
+	content := ddl.Seal(nil, text)
 	return segment.Record{Op: segment.OpMessage, Message: segment.MessageHeader{Transactional: true, Prefix: ddl.Prefix, Size: int64(len(content))},
 		Content: segment.Value{Kind: segment.Text, Data: content}}, Announced{CommitLSN: at, Message: &m}
 }

@@ -70,18 +70,20 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> '
 END
 $tidemark$;
 
--- ddl_emit writes a message in UTF-8. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
+-- ddl_emit writes a message in UTF-8, behind what authenticates it: any role may write logical messages. The transaction's
+-- id keeps it from being written again by another. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
 -- that number, and "bytes" says so.
 CREATE FUNCTION tidemark.ddl_emit(message jsonb) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   content bytea;
 BEGIN
+  message := message || jsonb_build_object('xid', pg_current_xact_id()::text::numeric % 4294967296);
   BEGIN
-    content := convert_to('ddl:' || message::text, 'UTF8');
+    content := convert_to(message::text, 'UTF8');
   EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
-    content := convert(textsend('ddl:' || (message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
+    content := convert(textsend((message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
   END;
-  PERFORM pg_logical_emit_message(true, 'tidemark', content);
+  PERFORM pg_logical_emit_message(true, 'tidemark', textsend('ddl:' || tidemark.ddl_mac(content) || ':') || content);
   -- Decoding places a message at its record's end. A row of the transaction around the trigger's subtransaction that
   -- began right there would be sent first: another record keeps them apart.
   PERFORM setval('tidemark.ddl_space', 1, false);
@@ -168,6 +170,10 @@ BEGIN
   END IF;
   main := relations[1];
   statement := tidemark.ddl_statement(stack, conforming, tag, names, ending);
+  -- Texts in the stack are not escaped: a name with a quote and a line feed in it could make one seem to end there.
+  IF stack <> '' AND strpos(objects::text || dropped::text, '"\n') > 0 THEN
+    statement := '';
+  END IF;
   IF objects = '[]' AND dropped = '[]' AND anonymous = 0 AND tag <> 'DROP OWNED' OR tag ~ 'SUBSCRIPTION$|^REINDEX$' THEN
     RETURN; -- temporary things only, or nothing was done (IF EXISTS)
   END IF;
@@ -189,7 +195,7 @@ BEGIN
     touched := relations;
   ELSIF NOT first_rows THEN
     SELECT i.reason, i.tables INTO why, touched
-    FROM tidemark.ddl_inexact(statement, tag, conforming, relations || touched, coalesce(current_setting('tidemark.rewritten', true), '')) i;
+    FROM tidemark.ddl_inexact(statement, tag, conforming, relations || touched, tidemark.ddl_recall('rewritten')) i;
   END IF;
   IF tag = 'CREATE EXTENSION' OR tag = 'ALTER EXTENSION' AND upper(statement) ~ '\yUPDATE\y' THEN
     SELECT objects || coalesce(jsonb_agg(jsonb_build_object('type', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, 'schema', n.nspname, 'name', c.relname,
@@ -236,31 +242,34 @@ $tidemark$;
 
 -- ddl_capture is called at each event. It knows the caller's name and settings; it runs as the role that
 -- installed it, with settings of its own.
-CREATE FUNCTION tidemark.ddl_capture(event text, tag text, account text, settings jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION tidemark.ddl_capture(event text, tag text, account text, settings jsonb) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = postgres SET TimeZone = 'UTC' SET extra_float_digits = 1
 SET bytea_output = hex SET quote_all_identifiers = off SET standard_conforming_strings = on SET row_security = off
 SET lc_messages = 'C' SET lc_monetary = 'C' SET jit = off SET plan_cache_mode = force_generic_plan AS $tidemark$
 DECLARE
   stack text;
   key text;
-  done text := coalesce(current_setting('tidemark.done', true), '');
-  depth int := coalesce(nullif(current_setting('tidemark.extension', true), ''), '0')::int;
+  done text := tidemark.ddl_recall('done');
+  depth int := coalesce(nullif(tidemark.ddl_recall('extension'), ''), '0')::int;
 BEGIN
   IF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
-    PERFORM set_config('tidemark.extension', (depth + 1)::text, true);
+    PERFORM tidemark.ddl_remember('extension', (depth + 1)::text);
     RETURN;
   ELSIF depth > 0 THEN
     IF tag IN ('CREATE EXTENSION', 'ALTER EXTENSION') AND event = 'ddl_command_end' THEN
-      PERFORM set_config('tidemark.extension', (depth - 1)::text, true);
+      PERFORM tidemark.ddl_remember('extension', (depth - 1)::text);
     END IF;
     IF tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION') OR depth > 1 THEN
       RETURN;
     END IF;
   END IF;
   IF event = 'table_rewrite' THEN
-    PERFORM set_config('tidemark.rewritten', concat_ws(' ', nullif(current_setting('tidemark.rewritten', true), ''),
-      pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()::text), true);
+    PERFORM tidemark.ddl_remember('rewritten', concat_ws(' ', nullif(tidemark.ddl_recall('rewritten'), ''),
+      pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()::text));
     RETURN;
+  END IF;
+  IF account IS NULL THEN
+    RAISE EXCEPTION 'who ran it is not known';
   END IF;
   GET DIAGNOSTICS stack = PG_CONTEXT;
   -- Ours are the innermost frames, up to the event trigger's.
@@ -269,15 +278,15 @@ BEGIN
   key := md5(stack || tag) || ' ';
   IF event = 'sql_drop' THEN
     PERFORM tidemark.ddl_message(tag, account, settings, stack, true, false);
-    PERFORM set_config('tidemark.done', key || done, true);
+    PERFORM tidemark.ddl_remember('done', key || done);
   ELSIF starts_with(done, key) THEN
-    PERFORM set_config('tidemark.done', substr(done, length(key) + 1), true);
+    PERFORM tidemark.ddl_remember('done', substr(done, length(key) + 1));
     PERFORM tidemark.ddl_statement(stack, settings ->> 'standard_conforming_strings' = 'on', tag, '{}', true);
   ELSE
     PERFORM tidemark.ddl_message(tag, account, settings, stack, false, true);
   END IF;
   IF event = 'ddl_command_end' THEN
-    PERFORM set_config('tidemark.rewritten', '', true);
+    PERFORM tidemark.ddl_remember('rewritten', '');
   END IF;
 END
 $tidemark$;

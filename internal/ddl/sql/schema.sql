@@ -5,7 +5,7 @@ DECLARE
 BEGIN
   FOR statement IN
     SELECT s.sql FROM (
-      SELECT 1 AS step, format('DROP EVENT TRIGGER %I', e.evtname) AS sql FROM pg_event_trigger e WHERE e.evtname ~ '^00_tidemark_(start|drop|rewrite|end)$'
+      SELECT 1 AS step, format('DROP EVENT TRIGGER %I', e.evtname) AS sql FROM pg_event_trigger e WHERE e.evtname ~ '^00_tidemark_(account_drop|account_end|start|drop|rewrite|end)$'
       UNION ALL
       SELECT 2, format('DROP FUNCTION %s', p.oid::regprocedure) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
       WHERE n.nspname = 'tidemark' AND p.proname LIKE 'ddl\_%'
@@ -17,7 +17,26 @@ END
 $tidemark$;
 
 CREATE SCHEMA IF NOT EXISTS tidemark;
-GRANT USAGE ON SCHEMA tidemark TO PUBLIC;
+
+-- Nobody else makes anything in this schema, nor had made what the functions rely on before it was ours.
+DO $tidemark$
+DECLARE
+  statement text;
+BEGIN
+  FOR statement IN
+    SELECT format('REVOKE %s ON SCHEMA tidemark FROM %s', CASE a.grantee WHEN 0 THEN 'ALL' ELSE 'CREATE' END, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+    FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'tidemark' AND a.grantee <> n.nspowner AND (a.grantee = 0 OR a.privilege_type = 'CREATE')
+    UNION
+    SELECT format('DROP %s %s CASCADE', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, c.oid::regclass)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'tidemark' AND (c.relname = 'ddl_key' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') OR c.relname IN ('ddl_memory', 'ddl_space') AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S'))
+      AND (c.relkind <> CASE c.relname WHEN 'ddl_key' THEN 'm' ELSE 'S' END
+        OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = c.relowner AND (r.rolsuper OR r.rolname = current_user)))
+  LOOP
+    EXECUTE statement;
+  END LOOP;
+END
+$tidemark$;
 
 -- A memory that is the session's own and survives ROLLBACK TO: setval is not undone, and currval is what
 -- this session set last. It counts the statements of a string that have run.

@@ -44,7 +44,7 @@ $tidemark$;
 -- split once and kept: each of their statements comes by here.
 CREATE FUNCTION tidemark.ddl_firing(q text, conforming boolean, OUT starts int[], OUT lens int[], OUT heads text[], OUT complete boolean) LANGUAGE plpgsql AS $tidemark$
 DECLARE
-  kept text := current_setting('tidemark.split', true);
+  kept text := tidemark.ddl_recall('split');
   key text := md5(q) || conforming::text || ' ';
 BEGIN
   IF starts_with(kept, key) THEN
@@ -58,7 +58,7 @@ BEGIN
   INTO starts, lens, heads, complete
   FROM tidemark.ddl_split(q, conforming) d, unnest(d.starts, d.lens, d.heads) WITH ORDINALITY AS u(s, l, h, n) WHERE tidemark.ddl_fires(u.h);
   IF complete AND array_length(starts, 1) > 10 THEN
-    PERFORM set_config('tidemark.split', key || array_to_string(starts, ',') || ';' || array_to_string(lens, ',') || ';' || array_to_string(heads, ','), true);
+    PERFORM tidemark.ddl_remember('split', key || array_to_string(starts, ',') || ';' || array_to_string(lens, ',') || ';' || array_to_string(heads, ','));
   END IF;
 END
 $tidemark$;
@@ -137,12 +137,12 @@ BEGIN
     q := frame.query;
     -- EXECUTE of several statements: no rollback can come between them, so the count is kept in a setting, which a
     -- rollback of the whole takes back.
-    inner_memory := coalesce(nullif(current_setting('tidemark.inner', true), ''), '{}')::jsonb;
+    inner_memory := coalesce(nullif(tidemark.ddl_recall('inner'), ''), '{}')::jsonb;
     n := 1 + coalesce((inner_memory ->> md5(stack))::int, 0);
     picked := tidemark.ddl_pick(q, conforming, n, tag);
     IF ending AND picked.firing > 1 THEN
-      PERFORM set_config('tidemark.inner', (CASE WHEN n = picked.firing THEN inner_memory - md5(stack)
-        ELSE jsonb_set(inner_memory, ARRAY[md5(stack)], to_jsonb(n)) END)::text, true);
+      PERFORM tidemark.ddl_remember('inner', (CASE WHEN n = picked.firing THEN inner_memory - md5(stack)
+        ELSE jsonb_set(inner_memory, ARRAY[md5(stack)], to_jsonb(n)) END)::text);
     END IF;
   END IF;
   IF picked.statement IS NULL OR picked.firing > 1 AND NOT tidemark.ddl_names(picked.statement, conforming, names) THEN
