@@ -102,6 +102,9 @@ func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error 
 // statement returns what is executed for the change; "" if nothing needs to be.
 func (e *execution) statement(ctx context.Context, conn *pgconn.PgConn) (string, error) {
 	m := e.message
+	if m.Tag == "DROP INDEX" {
+		return dropIndex.ReplaceAllString(m.SQL, "DROP INDEX IF EXISTS "), nil
+	}
 	if m.Tag != "REFRESH MATERIALIZED VIEW" || e.schema.Refresh || len(m.Objects) != 1 {
 		return m.SQL, nil
 	}
@@ -119,6 +122,10 @@ func (e *execution) statement(ctx context.Context, conn *pgconn.PgConn) (string,
 	}
 	return "REFRESH MATERIALIZED VIEW " + name, nil
 }
+
+// dropIndex is the head of DROP INDEX. What CREATE INDEX CONCURRENTLY leaves behind where it fails is an index
+// that no message tells of, and no dump holds: the first that is heard of it is that it was dropped.
+var dropIndex = regexp.MustCompile(`(?i)^DROP\s+INDEX\s+(IF\s+EXISTS\s+)?`)
 
 var withNoData = regexp.MustCompile(`(?is)\bwith\s+no\s+data\s*;?\s*$`)
 
@@ -289,8 +296,14 @@ func (e *execution) giveAway(ctx context.Context, conn *pgconn.PgConn) error {
 		if !ok || o.Extension {
 			continue
 		}
-		if o.Type == "sequence" && len(m.Objects) > 1 {
-			continue // belongs to a column, and follows its table
+		if o.Type == "sequence" {
+			rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_depend where classid = 'pg_catalog.pg_class'::regclass and objid = $1::regclass and deptype in ('a', 'i')", o.Identity)
+			if err != nil {
+				return err
+			}
+			if len(rows) > 0 {
+				continue // belongs to a column, and follows its table
+			}
 		}
 		if _, err := conn.Exec(ctx, "ALTER "+kind+" "+o.Identity+" OWNER TO "+quote(m.User)).ReadAll(); err != nil {
 			return err
