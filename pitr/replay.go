@@ -140,6 +140,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		Want:        r.wantsRows,
 		Schema:      r.schemaOptions(),
 		Inexact:     r.withheld,
+		SchemaOf:    r.snapshotSchemas(),
 		TableSchema: r.names.table, TypeSchema: r.names.object,
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
 	})
@@ -165,6 +166,19 @@ func (r *run) replay(ctx context.Context) (err error) {
 	r.countReplayed(a.Live())
 	r.doubted = r.doubted || a.Doubted()
 	return r.checkReplayed(counts)
+}
+
+// snapshotSchemas gives the schemas of the base snapshot's tables, by their OIDs at the source. A restore into
+// another schema knows tables by the stream's names alone.
+func (r *run) snapshotSchemas() func(uint32) string {
+	if r.names != nil {
+		return nil
+	}
+	schemas := make(map[uint32]string, len(r.manifest.Tables))
+	for i := range r.manifest.Tables {
+		schemas[r.manifest.Tables[i].OID] = r.manifest.Tables[i].Namespace
+	}
+	return func(source uint32) string { return schemas[source] }
 }
 
 // wantsRows reports whether rows of a relation are replayed.

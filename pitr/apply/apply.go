@@ -20,6 +20,11 @@ type Options struct {
 
 	// Want chooses relations; nil takes all. Operations on others are left out.
 	Want func(*segment.Relation) bool
+	// SchemaOf gives the schema in which the base snapshot has a relation, by its OID at the source; "" where
+	// it doesn't know. May be nil. A stream may go on naming the schema that the relation was in before: renaming
+	// a schema doesn't have PostgreSQL send its relations anew.
+	SchemaOf func(source uint32) string
+
 	// TableSchema gives the target's schema of a wanted relation of the stream, TypeSchema that of a type;
 	// nil: the same.
 	TableSchema func(namespace, name string) string
