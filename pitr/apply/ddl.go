@@ -229,6 +229,9 @@ func (a *Applier) passOver(e *execution, choice Choice) error {
 
 // missesSomething reports whether the server refused for want of an object: one that isn't restored.
 func missesSomething(err error) bool {
+	if errors.Is(err, errElsewhere) {
+		return true
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.Contains([]string{"42P01", "42704", "42883", "3F000", "42703"}, pgErr.Code)
 }

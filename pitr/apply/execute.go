@@ -56,10 +56,16 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
+	if err := e.present(ctx, conn, e.message.Dropped); err != nil {
+		return err
+	}
 	if sql != "" {
 		if err := e.attempts(ctx, conn, sql); err != nil {
 			return err
 		}
+	}
+	if err := e.present(ctx, conn, e.message.Objects); err != nil {
+		return err
 	}
 	if err := e.clearExtension(ctx, conn); err != nil {
 		return err
@@ -240,7 +246,7 @@ where exists (select from pg_catalog.pg_settings where name = key) or key = 'sea
 }
 
 // carried are the settings that the statement runs under. Policies hold, as at the source: a view that is filled
-// reads what its owner may see.
+// reads what its owner may see. In the search path stands the name of the role that ran it, whoever runs it here.
 func (e *execution) carried() map[string]string {
 	out := map[string]string{"row_security": "on"}
 	for k, v := range e.message.Settings {
@@ -248,8 +254,13 @@ func (e *execution) carried() map[string]string {
 			out[k] = v
 		}
 	}
+	if path, ok := out["search_path"]; ok && e.message.User != "" {
+		out["search_path"] = ownSchema.ReplaceAllLiteralString(path, quote(e.message.User))
+	}
 	return out
 }
+
+var ownSchema = regexp.MustCompile(`"\$user"|\$user\b`)
 
 // under takes on the role and the settings of the source's session. Settings that this server doesn't
 // know are passed over.
