@@ -226,7 +226,7 @@ FROM pg_catalog.pg_class c WHERE c.oid = ANY($1::oid[])`, oids(byOID))
 func readMatviews(ctx context.Context, conn *pgx.Conn) ([]Matview, error) {
 	rows, err := conn.Query(ctx, `
 SELECT n.nspname::text, c.relname::text, c.relispopulated FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'm' ORDER BY 1, 2`)
+WHERE c.relkind = 'm' AND n.nspname <> 'tidemark' ORDER BY 1, 2`)
 	if err != nil {
 		return nil, sqlFault(err, "listing materialized views")
 	}

@@ -58,7 +58,8 @@ FROM jsonb_array_elements(originals) o
 $tidemark$;
 
 -- ddl_state has the fingerprints of relations and of those that inherit from them. Texts of views and rules lock what they
--- are about: it must not wait for long, or the statements of two sessions would deadlock that otherwise didn't.
+-- are about: it must not wait for long, or the statements of two sessions would deadlock that otherwise didn't. A table with
+-- an invalid index is left out: CREATE or DROP INDEX CONCURRENTLY is under way, or has failed, and has no message yet.
 CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE SET lock_timeout = '100ms' AS $tidemark$
 BEGIN
   RETURN (WITH RECURSIVE f AS (
@@ -66,7 +67,8 @@ BEGIN
 ), few AS (SELECT f.oid FROM f ORDER BY f.oid <> ALL (relations), f.oid DESC LIMIT 64)
 SELECT jsonb_agg(jsonb_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'fp', tidemark.ddl_fingerprint(c.oid)) ORDER BY c.oid)
 FROM few JOIN pg_class c ON c.oid = few.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't');
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't'
+      AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND x.relkind = 'i' AND NOT i.indisvalid));
 END
 $tidemark$;
 
