@@ -290,6 +290,10 @@ var capturedStrings = []string{
 	`SET search_path = odd, public; CREATE TABLE in_odd (id serial PRIMARY KEY, at timestamptz DEFAULT '2020-01-01 00:00'); INSERT INTO in_odd DEFAULT VALUES; SET search_path = public; SET TimeZone = 'Asia/Tokyo'; ALTER TABLE odd.in_odd ADD COLUMN day date DEFAULT '2020-02-02'; RESET TimeZone`,
 	`CREATE TEMP TABLE scratch (a int); ALTER TABLE scratch ADD b int; DROP TABLE scratch; DROP TABLE into_it, part_2; DROP EXTENSION hstore CASCADE; CREATE TABLE into_it (now_different uuid PRIMARY KEY); INSERT INTO into_it VALUES ('00000000-0000-0000-0000-000000000001')`,
 	`GRANT SELECT (id), UPDATE ON a TO PUBLIC; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; CREATE TABLE granted (a int PRIMARY KEY); CREATE SEQUENCE sq START 7 INCREMENT 3; ALTER TABLE granted ALTER a SET DEFAULT nextval('sq'); INSERT INTO granted DEFAULT VALUES`,
+	`CREATE TABLE prim (id int PRIMARY KEY); CREATE TABLE refs (id int PRIMARY KEY REFERENCES prim) PARTITION BY RANGE (id); CREATE TABLE refs_1 PARTITION OF refs FOR VALUES FROM (0) TO (10);
+	 CREATE TABLE refs_none (id int REFERENCES prim) PARTITION BY RANGE (id); INSERT INTO prim VALUES (1), (2); INSERT INTO refs VALUES (1); TRUNCATE prim, refs, refs_none; INSERT INTO prim VALUES (3)`,
+	`CREATE DOMAIN small AS int; CREATE TABLE smalls (v small, w text); ALTER TABLE smalls REPLICA IDENTITY FULL; INSERT INTO smalls VALUES (55), (5), (6);
+	 ALTER DOMAIN small ADD CONSTRAINT low CHECK (VALUE < 11) NOT VALID; UPDATE smalls SET v = 10 WHERE v = 55; DELETE FROM smalls WHERE v = 5`,
 }
 
 // TestReplayCapturedChanges replays what the event triggers of the source wrote.

@@ -27,8 +27,11 @@ var statements atomic.Int64
 
 func (t *table) newStatement(op segment.Op, newCols, oldCols []int) *statement {
 	s := &statement{op: op, name: "tm" + itoa(statements.Add(1)), newCols: newCols, oldCols: oldCols}
-	for _, i := range slices.Concat(newCols, oldCols) {
+	for _, i := range newCols {
 		s.oids = append(s.oids, t.cols[i].oid)
+	}
+	for _, i := range oldCols {
+		s.oids = append(s.oids, t.cols[i].baseOID)
 	}
 	return s
 }
@@ -196,17 +199,20 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 		return strings.Join(parts, " AND ")
 	}
 	var parts []string
-	names := make([]string, len(where))
+	names, images := make([]string, len(where)), slices.Clone(values)
 	for n, i := range where {
 		names[n] = "s." + t.cols[i].sql
 		if slices.Contains(t.narrow, i) && (find != byImage || r.Old[i].Kind != segment.Null) {
 			parts = append(parts, names[n]+" "+t.cols[i].equality+" "+values[n])
 		}
+		if base := t.cols[i].base; base != "" {
+			names[n], images[n] = names[n]+"::"+base, values[n]+"::"+base
+		}
 	}
 	// *= compares the images of the values: it needs no equality operator, which json and point lack, and
 	// takes 1.0 and 1.00 for different (src/backend/utils/adt/rowtypes.c, record_image_eq).
 	if len(where) > 0 {
-		parts = append(parts, fmt.Sprintf("ROW(%s)::record OPERATOR(pg_catalog.*=) ROW(%s)::record", strings.Join(names, ", "), strings.Join(values, ", ")))
+		parts = append(parts, fmt.Sprintf("ROW(%s)::record OPERATOR(pg_catalog.*=) ROW(%s)::record", strings.Join(names, ", "), strings.Join(images, ", ")))
 	}
 	inner := t.only() + " s"
 	if from != "" {

@@ -17,6 +17,8 @@ type column struct {
 	name     string
 	sql      string // quoted
 	oid      uint32 // its type on the target: statements declare their parameters with it
+	baseOID  uint32 // of a domain, the type below it: an old value may not satisfy the domain any more
+	base     string // quoted name of that type; "" if the column's isn't a domain
 	key      bool   // of the replica identity
 	derived  bool   // generated on the target: follows from the other columns
 	equality string // qualified operator of an index on it, such as OPERATOR("pg_catalog".=); "" if none is known
@@ -141,10 +143,18 @@ func (t *table) same(o *table) bool {
 type targetColumn struct {
 	name, typeSchema, typeName string
 	element                    string // of an array type: its element's name
-	oid                        uint32
+	oid, baseOID               uint32
 	modifier                   int32
 	generated                  bool
 	always                     bool // GENERATED ALWAYS AS IDENTITY
+}
+
+// base names the type below a domain.
+func (c targetColumn) base() string {
+	if c.oid == c.baseOID {
+		return ""
+	}
+	return quoteTable(c.typeSchema, c.typeName)
 }
 
 // lookUp reads the target's table and checks that it is what the stream describes: the same columns, of
@@ -164,7 +174,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 		if what := a.differs(c, tc); what != "" {
 			return nil, a.mismatch(r, "column %q is %s", c.Name, what)
 		}
-		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, key: c.Key(), derived: tc.generated})
+		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), key: c.Key(), derived: tc.generated})
 		t.always = t.always || tc.always
 		columns = slices.Delete(columns, i, i+1)
 	}
@@ -240,7 +250,7 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 // pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
-       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text
+       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -248,7 +258,7 @@ left join lateral (
   with recursive base as (
     select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from pg_catalog.pg_type t where t.oid = a.atttypid
     union all select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
-  select b.typname as name, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
+  select b.oid, b.typname as name, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
   from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
 ) base on true
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
@@ -257,9 +267,11 @@ order by a.attnum`
 func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (namespace string, oid uint32, kind byte, cols []targetColumn, err error) {
 	namespace = a.tableSchema(r)
 	rows, err := a.query(ctx, columnsQuery, namespace, r.Name)
-	if now := a.holds.schemaNow(namespace); err == nil && len(rows) == 0 && now != namespace {
-		namespace = now
-		rows, err = a.query(ctx, columnsQuery, namespace, r.Name)
+	for _, now := range a.otherSchemas(namespace, r.ID) {
+		if err == nil && len(rows) == 0 && now != namespace {
+			namespace = now
+			rows, err = a.query(ctx, columnsQuery, namespace, r.Name)
+		}
 	}
 	if err != nil {
 		return "", 0, 0, nil, err
@@ -275,10 +287,22 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (names
 		cols = append(cols, targetColumn{
 			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
 			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]), element: string(row[8]),
-			always: string(row[9]) == "1",
+			always: string(row[9]) == "1", baseOID: uint32(atoi(row[10])),
 		})
 	}
 	return namespace, oid, kind, cols, nil
+}
+
+// otherSchemas are those in which a relation may be that the stream names in a schema: it has another name by
+// now, or had it already when the base snapshot was taken.
+func (a *Applier) otherSchemas(namespace string, source uint32) []string {
+	schemas := []string{a.holds.schemaNow(namespace)}
+	if a.opts.SchemaOf != nil {
+		if before := a.opts.SchemaOf(source); before != "" {
+			schemas = append(schemas, before, a.holds.schemaNow(before))
+		}
+	}
+	return schemas
 }
 
 // indexQuery gives the columns of the indexes that can find a row by equality, and the operators of

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tidemark/internal/fault"
@@ -182,11 +183,10 @@ const truncateRestart = 2
 // truncate empties relations by one statement, as at the source. In parallel it stands apart: everything
 // before it is committed, then it runs and is committed, so that its exclusive locks meet nobody.
 //
-// CASCADE isn't repeated: the stream lists what it reached, and no foreign key exists yet. What it
-// reached outside the publication was not archived.
+// CASCADE isn't repeated: the stream lists what it reached. What it reached outside the publication was not archived.
 func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	var tables []*table
-	var names []string
+	var names, oids []string
 	for _, rel := range r.TruncateRelations {
 		t, err := a.table(ctx, rel)
 		if err != nil {
@@ -200,6 +200,7 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 		}
 		tables = append(tables, t)
 		names = append(names, t.only())
+		oids = append(oids, strconv.FormatUint(uint64(t.oid), 10))
 	}
 	if len(tables) == 0 {
 		return nil
@@ -207,13 +208,17 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	if err := a.barrier(); err != nil {
 		return err
 	}
-	sql := "TRUNCATE " + strings.Join(names, ", ")
+	options := ""
 	if r.Truncate.Options&truncateRestart != 0 {
-		sql += " RESTART IDENTITY"
+		options = " RESTART IDENTITY"
 	}
 	begin := a.begin
 	do := func(ctx context.Context, w *worker) error {
-		if err := w.exec(ctx, sql); err != nil {
+		whole, err := w.emptyPartitioned(ctx, oids)
+		if err == nil {
+			err = w.exec(ctx, "TRUNCATE "+strings.Join(append(whole, names...), ", ")+options)
+		}
+		if err != nil {
 			return opFailed(tables[0], segment.OpTruncate, begin.CommitLSN, begin.XID, "", err)
 		}
 		return nil
@@ -223,4 +228,22 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 		*t.live = Live{Reset: true}
 	}
 	return a.sendWait(a.workers[tables[0].worker], command{do: do, commit: a.opts.Atomic == nil})
+}
+
+// emptyPartitioned lists the partitioned tables with foreign keys whose partitions are all among the tables, or that
+// have none. The stream names the partitions only, but where foreign keys exist TRUNCATE wants to have them all named.
+func (w *worker) emptyPartitioned(ctx context.Context, oids []string) (names []string, err error) {
+	results, err := w.conn.Exec(ctx, `
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p' AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f')
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class l ON l.oid = t.relid
+    WHERE t.isleaf AND (l.relkind = 'f' OR l.relkind = 'r' AND l.relpersistence = 'p') AND l.oid <> ALL ('{`+strings.Join(oids, ",")+`}'::pg_catalog.oid[]))`).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range results[0].Rows {
+		names = append(names, string(row[0]))
+	}
+	return names, nil
 }
