@@ -115,6 +115,7 @@ type Segment struct {
 	Truncates    int64 `json:"truncates"`
 	Messages     int64 `json:"messages"`
 	DDL          int64 `json:"ddl"`
+	Refused      int64 `json:"refused,omitempty"` // of the messages, those that claimed to be schema changes and were none
 
 	FirstCommitLSN  segment.LSN       `json:"first_commit_lsn,omitzero"`
 	LastCommitLSN   segment.LSN       `json:"last_commit_lsn,omitzero"`

@@ -45,7 +45,7 @@ func (g glance) number(key string) int64 {
 func (g glance) counts() Counts {
 	return Counts{Segments: 1, Objects: int64(bytes.Count(g, []byte(`"sha256":`))), Transactions: g.number("transactions"),
 		Inserts: g.number("inserts"), Updates: g.number("updates"), Deletes: g.number("deletes"), Truncates: g.number("truncates"),
-		Messages: g.number("messages"), DDL: g.number("ddl"), RawBytes: g.number("raw_bytes"), StoredBytes: g.number("stored_bytes")}
+		Messages: g.number("messages"), DDL: g.number("ddl"), Refused: g.number("refused"), RawBytes: g.number("raw_bytes"), StoredBytes: g.number("stored_bytes")}
 }
 
 func (g glance) kind() Kind { return Kind(g.text("kind")) }

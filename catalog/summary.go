@@ -17,6 +17,7 @@ type Counts struct {
 	Truncates    int64 `json:"trunc"`
 	Messages     int64 `json:"msg"`
 	DDL          int64 `json:"ddl"`
+	Refused      int64 `json:"refused,omitempty"`
 	RawBytes     int64 `json:"raw"`    // of pgoutput messages
 	StoredBytes  int64 `json:"stored"` // of the objects
 }
@@ -31,6 +32,7 @@ func (c *Counts) add(o Counts) {
 	c.Truncates += o.Truncates
 	c.Messages += o.Messages
 	c.DDL += o.DDL
+	c.Refused += o.Refused
 	c.RawBytes += o.RawBytes
 	c.StoredBytes += o.StoredBytes
 }
@@ -38,7 +40,7 @@ func (c *Counts) add(o Counts) {
 // CountsOf returns the counts of one segment.
 func CountsOf(s *Segment) Counts {
 	return Counts{Segments: 1, Objects: int64(len(s.Objects)), Transactions: s.Transactions, Inserts: s.Inserts, Updates: s.Updates, Deletes: s.Deletes, Truncates: s.Truncates,
-		Messages: s.Messages, DDL: s.DDL, RawBytes: s.RawBytes, StoredBytes: s.StoredBytes}
+		Messages: s.Messages, DDL: s.DDL, Refused: s.Refused, RawBytes: s.RawBytes, StoredBytes: s.StoredBytes}
 }
 
 // reach is what a run of lines holds of one history's stream.

@@ -160,6 +160,9 @@ func (c *statusCmd) print(env *cli.Env, s *pipeline.Status) error {
 	if s.Inexact > 0 {
 		row("inexact ranges", fmt.Sprintf("%d: restorer list shows them", s.Inexact))
 	}
+	if s.Refused > 0 {
+		row("refused messages", fmt.Sprintf("%d that claimed to be schema changes: somebody tries to forge them", s.Refused))
+	}
 	if s.SourceError != "" {
 		row("source", s.SourceError)
 	}

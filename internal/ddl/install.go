@@ -52,7 +52,7 @@ func Install(ctx context.Context, conn *pgx.Conn, o Options) error {
 	if status.Current && status.options == o {
 		return nil
 	}
-	if status.keyHidden() {
+	if status.KeyHidden() {
 		return fault.New(fault.Usage, strings.Join(status.Missing, " "), "schema changes are captured, but role %q may not read the key that they are verified with", status.Role)
 	}
 	if !status.CanInstall {

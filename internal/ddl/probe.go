@@ -3,6 +3,7 @@ package ddl
 import (
 	"context"
 	"errors"
+	"regexp"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,30 @@ const probeSQL = `SELECT current_user::text, current_setting('server_version_num
 	coalesce((SELECT CASE WHEN NOT k.relispopulated THEN '' WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(k.oid, 'SELECT') THEN 'read' ELSE 'unread' END
 		FROM pg_catalog.pg_class k JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace WHERE n.nspname = 'tidemark' AND k.relname = 'ddl_key' AND k.relkind = 'm'), '')`
 
+// partsSQL lists what the event triggers need: $1 are functions, $2 sequences. The last one says whether event triggers
+// fire at all, which a server can be told not to do (event_triggers, since 17).
+const partsSQL = `SELECT coalesce(array_agg(n), '{}'), pg_catalog.current_setting('event_triggers', true) IS NOT DISTINCT FROM 'off' FROM (
+	SELECT 'The function tidemark.' || f || ' is missing.' FROM pg_catalog.unnest($1::text[]) f WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'tidemark' AND p.proname = f)
+	UNION ALL
+	SELECT 'The sequence tidemark.' || q || ' is missing.' FROM pg_catalog.unnest($2::text[]) q WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'tidemark' AND c.relname = q AND c.relkind = 'S')
+) m(n)`
+
+var createdFunction = regexp.MustCompile(`CREATE FUNCTION tidemark\.(ddl_\w+)`)
+
+// functionNames are the functions of an installation of this version.
+func functionNames() []string {
+	var names []string
+	for _, file := range installFiles {
+		for _, m := range createdFunction.FindAllStringSubmatch(readSQL(file), -1) {
+			names = append(names, m[1])
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Probe tells whether schema changes are captured and, if not, whether Install would work. It writes nothing.
 func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	var s Status
@@ -61,8 +86,18 @@ func Probe(ctx context.Context, conn *pgx.Conn) (Status, error) {
 	s.superuser = super
 	s.CanInstall = (super || managed) && owner == ""
 	s.Missing = s.missing(enabled, owner)
+	if s.Installed && s.Version == Version {
+		var parts []string
+		var off bool
+		if err := conn.QueryRow(ctx, partsSQL, functionNames(), []string{"ddl_memory", "ddl_space"}).Scan(&parts, &off); err != nil {
+			return s, fault.Wrap(err, fault.CodeOf(err), "", "looking for the capture of schema changes")
+		}
+		if s.Missing = append(s.Missing, parts...); off {
+			s.Missing = append(s.Missing, "Event triggers are switched off (event_triggers): see pg_settings for where.")
+		}
+	}
 	s.Current = len(s.Missing) == 0
-	if !s.Current && !s.CanInstall && owner == "" && !s.keyHidden() {
+	if !s.Current && !s.CanInstall && owner == "" && !s.KeyHidden() {
 		s.Missing = append(s.Missing, "ALTER ROLE "+pgx.Identifier{s.Role}.Sanitize()+" SUPERUSER;")
 	}
 	return s, nil
@@ -74,8 +109,8 @@ const (
 	keyUnread = "unread"
 )
 
-// keyHidden reports whether all is well but that this role may not read the key.
-func (s Status) keyHidden() bool { return s.key == keyUnread && slices.Equal(s.Missing, s.grants()) }
+// KeyHidden reports whether all is well but that this role may not read the key: Missing says what mends it.
+func (s Status) KeyHidden() bool { return s.key == keyUnread && slices.Equal(s.Missing, s.grants()) }
 
 // grants are the statements that let the role verify messages.
 func (s Status) grants() []string {

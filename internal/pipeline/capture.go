@@ -21,6 +21,7 @@ type captureState struct {
 	// by which index tables were clustered.
 	Unseen string
 	raw    string // Identity of an installation, current or not
+	key    []byte // that messages are verified with; nil: there is none, or none for this role
 }
 
 // captureSQL reads both. $1 are our event triggers.
@@ -45,7 +46,10 @@ func readCapture(ctx context.Context, conn *pgx.Conn, last captureState) (c capt
 	if triggers == "" {
 		return c, nil
 	}
-	c.raw = triggers + "/" + functions
+	if c.key, err = ddl.ReadKey(ctx, conn); err != nil {
+		return c, err
+	}
+	c.raw = triggers + "/" + functions + "/" + ddl.KeyID(c.key)
 	if c.raw == last.raw {
 		c.Identity = last.Identity
 		return c, nil
@@ -98,6 +102,10 @@ func captureFinding(ctx context.Context, conn *pgx.Conn) (*Finding, error) {
 		Finding: walstream.Finding{ID: "schema_capture", Object: pgx.Identifier{status.Role}.Sanitize(),
 			Problem: "schema capture is off: the role may not make event triggers, so every schema change makes a stretch of the archive inexact until the next base snapshot"},
 		Hint: "or let a superuser run the archiver once: what it installs serves every later run",
+	}
+	if status.KeyHidden() {
+		f.Problem = "schema capture is off: it is installed, but the role may not read the key that its messages are verified with, so every schema change makes a stretch of the archive inexact until the next base snapshot"
+		f.Hint = ""
 	}
 	var statements []string
 	for _, m := range status.Missing {

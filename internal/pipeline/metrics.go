@@ -20,6 +20,7 @@ type metrics struct {
 	rawBytes      prometheus.Counter
 	storedBytes   prometheus.Counter
 	reconnects    prometheus.Counter
+	refused       prometheus.Counter
 	snapshotTime  prometheus.Gauge
 	retainedWAL   prometheus.Gauge
 	xminAge       prometheus.Gauge
@@ -55,6 +56,7 @@ func newMetrics(reg prometheus.Registerer, now func() time.Time) *metrics {
 		rawBytes:     counter("tidemark_raw_bytes_total", "Bytes of the logical stream archived, before compression."),
 		storedBytes:  counter("tidemark_stored_bytes_total", "Bytes of segments stored."),
 		reconnects:   counter("tidemark_reconnects_total", "Replication connections made after the first."),
+		refused:      counter("tidemark_refused_messages_total", "Messages that claimed to be schema changes and were none."),
 		snapshotTime: gauge("tidemark_snapshot_timestamp_seconds", "When the newest base snapshot was taken, Unix time."),
 		retainedWAL:  gauge("tidemark_retained_wal_bytes", "WAL that the source keeps for the slot."),
 		xminAge:      gauge("tidemark_catalog_xmin_age", "Transactions by which the slot holds back catalog vacuum on the source."),

@@ -1,14 +1,12 @@
 package pipeline
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"tidemark/catalog"
-	"tidemark/internal/ddl"
 	"tidemark/segment"
 	"tidemark/walstream"
 )
@@ -56,9 +54,13 @@ type sink struct {
 	relations   map[uint32]*relationState
 	types       map[uint32]*typeState
 	shapes      map[uint32]shownShape
-	changes     int               // schema changes seen
-	capturing   func() bool       // whether schema changes are written into the stream
+	changes     int         // schema changes seen
+	capturing   func() bool // whether schema changes are written into the stream
+	judge       func(commit segment.LSN, made func(keys [][]byte) bool) (authenticity, error)
+	keys        func() [][]byte
 	inexact     []catalog.Inexact // of the open segment's schema changes
+	refused     int64             // of the open segment's messages
+	warnedAt    time.Time         // of a refused message
 	closeSoon   bool              // a mark was seen: close at the transaction's end
 	now         time.Time
 	watermarkAt time.Time
@@ -81,41 +83,6 @@ type typeState struct {
 	def segment.TypeDef
 	fed uint64
 }
-
-// messageScan follows a message's content as it passes, and gathers the start of Tidemark's own to
-// recognise them.
-type messageScan struct {
-	own     bool
-	left    int64 // bytes of content still to come
-	content []byte
-}
-
-func (m *messageScan) pass(b []byte) {
-	m.left -= int64(len(b))
-	if !m.own {
-		return
-	}
-	if n := min(len(b), scanLimit-len(m.content)); n > 0 {
-		m.content = append(m.content, b[:n]...)
-		b = b[n:]
-	}
-	if n := min(len(b), maxSchemaChange-len(m.content)); n > 0 && m.isSchemaChange() {
-		m.content = append(m.content, b[:n]...)
-	}
-}
-
-func (m *messageScan) isHeartbeat() bool { return m.own && string(m.content) == heartbeatContent }
-
-func (m *messageScan) isMark() bool { return m.own && bytes.HasPrefix(m.content, []byte(markContent)) }
-
-func (m *messageScan) isSchemaChange() bool {
-	return m.own && bytes.HasPrefix(m.content, []byte(ddl.ContentPrefix))
-}
-
-const (
-	scanLimit       = 64
-	maxSchemaChange = 16 << 20 // bytes of a message that are gathered
-)
 
 func (s *sink) Begin(b segment.Begin) error {
 	s.inTx, s.rows, s.begin = true, false, b
@@ -199,13 +166,16 @@ func (s *sink) Message(m segment.MessageHeader) error {
 			}
 		}
 	}
-	s.message = &messageScan{own: m.Transactional && m.Prefix == MessagePrefix, left: m.Size}
+	s.message = s.scan(m)
 	if s.skipping {
 		s.messagePassed()
 		return nil
 	}
 	if !m.Transactional {
 		s.last = max(s.last, m.LSN)
+	}
+	if s.message.held {
+		return nil // until it is known what it is
 	}
 	return s.writer.Message(m)
 }
@@ -266,8 +236,8 @@ func (s *sink) Bytes(b []byte) error {
 	if m := s.message; m != nil && m.left > 0 {
 		m.pass(b)
 		s.closeSoon = s.closeSoon || m.isMark()
-		if m.left == 0 && m.isSchemaChange() && !s.skipping {
-			s.schemaChange(m.content)
+		if m.own && !s.skipping {
+			return s.ownBytes(m, b)
 		}
 	}
 	if s.skipping {
@@ -275,26 +245,6 @@ func (s *sink) Bytes(b []byte) error {
 		return nil
 	}
 	return s.writer.Bytes(b)
-}
-
-// schemaChange notes where the replay of a change can't give what the source has.
-func (s *sink) schemaChange(content []byte) {
-	s.changes++
-	var reason string
-	var tables []string
-	m, err := ddl.Decode(content)
-	switch {
-	case len(content) == maxSchemaChange:
-		reason = "a schema change is too long to be replayed"
-	case err != nil:
-		reason = fmt.Sprintf("a schema change can't be read: %v", err)
-	case m.Inexact != "":
-		reason, tables = m.Tag+": "+m.Inexact, m.Tables
-	default:
-		return
-	}
-	at := s.begin.CommitLSN
-	s.inexact = append(s.inexact, catalog.Inexact{From: at, To: at + 1, Tables: tables, Reason: reason})
 }
 
 // messagePassed ends the skipping of a message outside a transaction once its content is through.
@@ -369,11 +319,12 @@ func (s *sink) close() error {
 		return err
 	}
 	payload := catalogSegment(summary)
+	payload.Refused = s.refused
 	if lsn != 0 {
 		payload.Sequences = &catalog.SequenceState{LSN: lsn, Changed: changed}
 	}
 	j := job{kind: catalog.KindSegment, from: s.end, to: s.last, segment: payload, parts: s.parts, inexact: s.inexact}
-	s.writer, s.parts, s.inexact, s.closeSoon = nil, nil, nil, false
+	s.writer, s.parts, s.inexact, s.refused, s.closeSoon = nil, nil, nil, 0, false
 	s.end = s.last
 	s.pub.metrics.pending.closed(s.end)
 	s.pub.metrics.segmentOpened.Store(0)

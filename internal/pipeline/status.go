@@ -38,6 +38,7 @@ type Status struct {
 	SchemaCapture     string             `json:"schema_capture"`                  // on, off, or unknown where the source did not answer
 	SchemaCaptureHint string             `json:"schema_capture_reason,omitempty"` // why it is off, and what mends it
 	Inexact           int                `json:"inexact"`                         // ranges of the newest history whose replay is not exact
+	Refused           int64              `json:"refused_messages"`                // of the newest history, that claimed to be schema changes and were none
 	SourceError       string             `json:"source_error,omitempty"`          // why the source did not answer
 }
 
@@ -72,6 +73,11 @@ func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now ti
 	}
 	s.Slot = history.Begins.Slot
 	s.fillWindow(view)
+	sums, err := view.Sums(ctx, catalog.Range{History: history.Number, From: history.From, To: history.End})
+	if err != nil {
+		return nil, err
+	}
+	s.Refused = sums.Refused
 	src, err := readSourceState(ctx, dsn, &history.Begins)
 	if err != nil {
 		s.SourceError = err.Error()

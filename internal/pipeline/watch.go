@@ -26,6 +26,8 @@ type watched struct {
 	Capture     string                      `json:"capture,omitempty"` // captureState.Identity; "": schema changes are not captured
 	Schema      string                      `json:"schema,omitempty"`  // basesnapshot.SchemaFingerprint, where they are not
 	Unseen      string                      `json:"unseen,omitempty"`  // captureState.Unseen
+	Key         string                      `json:"key,omitempty"`     // ddl.KeyID; "": there is no key, or none for this role
+	KeySince    segment.LSN                 `json:"key_since,omitzero"`
 }
 
 // text is how the catalog keeps it.
@@ -49,6 +51,7 @@ type watch struct {
 	snapshot func(reason string) // asks for a base snapshot
 
 	capturing atomic.Bool // schema changes are written into the stream
+	keys      keyring     // that they are verified with
 
 	mu      sync.Mutex
 	conn    *pgx.Conn // nil: not connected
@@ -274,6 +277,7 @@ func (w *watch) look(ctx context.Context, thorough bool) error {
 	if err := w.settle(ctx, now, ranges); err != nil {
 		return err
 	}
+	w.keys.learn(w.capture.key, now.KeySince, flush)
 	if !pub.Pending {
 		w.good = max(w.good, flush)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/internal/ddl"
 	"tidemark/segment"
 )
 
@@ -32,6 +33,13 @@ func (w *watch) lookAtSchema(ctx context.Context, now *watched, flush segment.LS
 		return "", err
 	}
 	w.capture, now.Capture, now.Unseen = capture, capture.Identity, capture.Unseen
+	now.Key, now.KeySince = ddl.KeyID(capture.key), w.seen.KeySince
+	if now.Key != w.seen.Key && !first {
+		// A key is replaced only once every transaction that used it has ended.
+		if err := w.conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(lsnScanner{&now.KeySince}); err != nil {
+			return "", err
+		}
+	}
 	before := w.seen
 	switch {
 	case first, before.Capture == now.Capture && now.Capture != "":
