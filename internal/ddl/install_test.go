@@ -37,6 +37,8 @@ func testInstall(t *testing.T, server *postgres.Server) {
 		{`ALTER EVENT TRIGGER "00_tidemark_end" ENABLE`, `ALTER EVENT TRIGGER "00_tidemark_end" ENABLE ALWAYS;`},
 		{`DROP EVENT TRIGGER "00_tidemark_drop"`, "The event trigger 00_tidemark_drop is missing."},
 		{`CREATE OR REPLACE FUNCTION tidemark.ddl_version() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0 /* */'`, "The event triggers that write schema changes into the stream are of another version."},
+		{`DROP FUNCTION tidemark.ddl_emit`, "The function tidemark.ddl_emit is missing."},
+		{`DROP SEQUENCE tidemark.ddl_space`, "The sequence tidemark.ddl_space is missing."},
 	} {
 		s.must(c[0])
 		status, err = ddl.Probe(ctx, s.conn)
