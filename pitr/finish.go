@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,7 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	if r.o.SchemaOnly {
 		return nil
 	}
-	states, at, err := r.sequenceStates(ctx)
+	states, earlier, at, err := r.sequenceStates(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,11 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 		if !ok {
 			state = s.Sequence
 		}
-		if err := r.setSequence(ctx, conn, s, state); err != nil {
+		states := []segment.Sequence{state}
+		if e, ok := earlier[name]; ok {
+			states = append(states, e)
+		}
+		if err := r.setSequence(ctx, conn, s, states...); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
 		}
 		short++
@@ -70,51 +75,69 @@ func (r *run) hasSequence(s basesnapshot.Sequence) bool {
 	})
 }
 
-// sequenceStates finds the sample to use, by namespace.name, and the position it was taken at.
-func (r *run) sequenceStates(ctx context.Context) (map[string]segment.Sequence, segment.LSN, error) {
-	states := map[string]segment.Sequence{}
+// sequenceStates finds the sample to use, by namespace.name, and the position it was taken at. If the schema
+// changed between the target and that, a sequence may have been another one before, or was started anew:
+// then the last sample before the target counts as well, and is returned too.
+func (r *run) sequenceStates(ctx context.Context) (states, earlier map[string]segment.Sequence, at segment.LSN, err error) {
+	states = map[string]segment.Sequence{}
 	for _, s := range r.manifest.Sequences {
 		states[segment.QualifiedName(s.Namespace, s.Name)] = s.Sequence
 	}
-	at := r.manifest.SequencesLSN
+	at = r.manifest.SequencesLSN
 	if at >= r.plan.Cut {
-		return states, at, nil
+		return states, nil, at, nil
 	}
 	// The values of a sample stand in the last segment, up to it, whose sample changed.
-	var values *catalog.Entry
+	var values, before *catalog.Entry
+	changed := false
 	for e, err := range r.o.Archive.stream(ctx, r.plan.History, r.plan.Snapshot.LSN, 0) {
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 		if e.Kind == catalog.KindGap {
 			break
 		}
+		changed = changed || e.Segment != nil && e.Segment.DDL > 0 && e.To > r.plan.Cut
 		if e.Segment == nil || e.Segment.Sequences == nil || e.Segment.Sequences.LSN < at {
 			continue
 		}
 		at = e.Segment.Sequences.LSN
 		if e.Segment.Sequences.Changed {
-			values = &e
+			before, values = values, &e
 		}
 		if at >= r.plan.Cut {
 			break
 		}
 	}
-	if values == nil {
-		return states, at, nil
+	if at < r.plan.Cut || values == nil || values.Segment.Sequences.LSN < r.plan.Cut {
+		before = values
 	}
-	x, err := r.o.Archive.index(ctx, *values)
+	if changed && at >= r.plan.Cut {
+		earlier = maps.Clone(states)
+		if err := r.sample(ctx, before, earlier); err != nil {
+			return nil, nil, 0, err
+		}
+	}
+	return states, earlier, at, r.sample(ctx, values, states)
+}
+
+// sample puts the sample of an entry, nil for none, into states.
+func (r *run) sample(ctx context.Context, e *catalog.Entry, states map[string]segment.Sequence) error {
+	if e == nil {
+		return nil
+	}
+	x, err := r.o.Archive.index(ctx, *e)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	for _, s := range x.Sequences {
 		states[segment.QualifiedName(s.Namespace, s.Name)] = s
 	}
-	return states, at, nil
+	return nil
 }
 
-// setSequence sets one sequence, past whatever its columns hold in the direction it goes.
-func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, state segment.Sequence) error {
+// setSequence sets one sequence to the state that is furthest in the direction it goes, past whatever its columns hold.
+func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, states ...segment.Sequence) error {
 	name := r.quoted(s.Namespace, s.Name)
 	rows, err := queryRows(ctx, conn, `
 select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
@@ -127,7 +150,16 @@ select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_se
 	descending := strings.HasPrefix(rows[0][0], "-")
 	least, _ := strconv.ParseInt(rows[0][1], 10, 64)
 	greatest, _ := strconv.ParseInt(rows[0][2], 10, 64)
-	value, called := state.LastValue, state.IsCalled
+	value, called := states[0].LastValue, states[0].IsCalled
+	for _, o := range states[1:] {
+		ahead := o.LastValue > value
+		if descending {
+			ahead = o.LastValue < value
+		}
+		if ahead || o.LastValue == value && o.IsCalled {
+			value, called = o.LastValue, o.IsCalled
+		}
+	}
 	// A sequence that cycles starts again by design: its columns say nothing of where it is.
 	if rows[0][3] == "0" {
 		if value, called, err = r.pastColumns(ctx, conn, s, value, called, descending); err != nil {

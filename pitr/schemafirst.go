@@ -125,7 +125,7 @@ func (r *run) release(ctx context.Context, conn *pgconn.PgConn) error {
 }
 
 // ownObjects leaves out system schemas and what Tidemark itself keeps on a target.
-const ownObjects = `n.nspname !~ '^(pg_|tidemark)' and n.nspname <> 'information_schema'`
+const ownObjects = `n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'tidemark', 'tidemark_replay', '` + unfinishedSchema + `')`
 
 // sequenceQuery gives each sequence of the target with the columns that own or use it.
 const sequenceQuery = `
@@ -148,7 +148,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 	if r.o.SchemaOnly {
 		return nil
 	}
-	states, at, err := r.sequenceStates(ctx)
+	states, earlier, at, err := r.sequenceStates(ctx)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,11 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 				return err
 			}
 		}
-		if err := r.setSequence(ctx, conn, *s, state); err != nil {
+		states := []segment.Sequence{state}
+		if e, ok := earlier[name]; ok {
+			states = append(states, e)
+		}
+		if err := r.setSequence(ctx, conn, *s, states...); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
 		}
 		r.advance(1)
