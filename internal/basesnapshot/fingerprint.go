@@ -182,7 +182,11 @@ func schemaUnchanged(ctx context.Context, main, monitor *pgx.Conn, version int, 
 	}
 	// pg_class and pg_attribute know names that people know; others may only have numbers.
 	for _, k := range differing {
-		before, err := catalogRows(ctx, main, k)
+		var before map[string]string
+		err := briefly(ctx, main, func() (err error) {
+			before, err = catalogRows(ctx, main, k)
+			return err
+		})
 		if err != nil {
 			return err
 		}

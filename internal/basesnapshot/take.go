@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -132,12 +133,20 @@ func takeOnce(ctx context.Context, opt *Options, archive [16]byte) (_ *Result, e
 		return nil, err
 	}
 	defer closeConn(t.main)
+	for _, conn := range []*pgx.Conn{t.monitor, t.main} {
+		if _, err := conn.Exec(ctx, "SET lock_timeout = "+strconv.FormatInt(catalogLockTimeout.Milliseconds(), 10)); err != nil {
+			return nil, sqlFault(err, "preparing a session")
+		}
+	}
 	dump, err := findPgDump(ctx, opt.PgDump, t.info.Version/10000)
 	if err != nil {
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		t.hold, t.inventory,
+		t.hold,
+		func(ctx context.Context) error {
+			return briefly(ctx, t.main, func() error { return t.inventory(ctx) })
+		},
 		func(ctx context.Context) error { return t.schema(ctx, dump) },
 		t.rows, t.sequences,
 	} {
@@ -214,7 +223,11 @@ const dumpAttempts = 6
 
 // schema dumps the schema and makes sure that it is the snapshot's.
 func (t *taking) schema(ctx context.Context, dump *pgDump) error {
-	then, err := takeFingerprint(ctx, t.main, t.info.Version)
+	var then fingerprint
+	err := briefly(ctx, t.main, func() (err error) {
+		then, err = takeFingerprint(ctx, t.main, t.info.Version)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -232,13 +245,34 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 	}
 	t.manifest.DumpVersion = dump.Version
 	t.manifest.Schema = schemaOf(dumped)
-	if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
+	err = briefly(ctx, t.main, func() (err error) {
+		if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
+			return err
+		}
+		t.manifest.Roles, err = readRoles(ctx, t.main, t.info.Version, ownersOf(t.manifest.Database, t.manifest.Schema))
 		return err
-	}
-	if t.manifest.Roles, err = readRoles(ctx, t.main, t.info.Version, ownersOf(t.manifest.Database, t.manifest.Schema)); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	return t.readable()
+}
+
+// catalogLockTimeout bounds how long reading a catalog waits for whoever rewrites it.
+const catalogLockTimeout = time.Minute
+
+// briefly reads catalogs in the transaction that holds the snapshot, and gives the locks up that reading took. Kept, they
+// would block VACUUM FULL of a catalog, behind which every session queues, pg_dump and the monitor that this process
+// waits for among them: a deadlock that no server sees.
+func briefly(ctx context.Context, main *pgx.Conn, read func() error) error {
+	if _, err := main.Exec(ctx, "SAVEPOINT r"); err != nil {
+		return sqlFault(err, "reading the catalogs")
+	}
+	if err := read(); err != nil {
+		return err
+	}
+	_, err := main.Exec(ctx, "ROLLBACK TO SAVEPOINT r; RELEASE SAVEPOINT r", pgx.QueryExecModeSimpleProtocol)
+	return sqlFault(err, "reading the catalogs")
 }
 
 func (t *taking) dump(ctx context.Context, dump *pgDump, env []string) (*toc, error) {
