@@ -217,7 +217,7 @@ func TestBrokenWorkerTriesAgain(t *testing.T) {
 	testServer().MustExec(t, name, "CREATE TABLE a (v integer); INSERT INTO a VALUES (1); CREATE TABLE b AS SELECT v, md5(v::text) FROM generate_series(1, 300000) v")
 	var logged lockedBuffer
 	step := &stepStore{Store: newStore(t), step: func() {
-		testServer().MustQuery(t, name, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'COPY%' OR query LIKE 'ROLLBACK TO%' OR query LIKE 'SAVEPOINT%'")
+		testServer().MustQuery(t, name, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'COPY%' OR query LIKE 'ROLLBACK TO SAVEPOINT t%' OR query LIKE 'SAVEPOINT t%'")
 	}}
 	o := options(dsn, step)
 	o.Jobs, o.Log = 1, slog.New(slog.NewTextHandler(&logged, nil))
