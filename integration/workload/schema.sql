@@ -124,6 +124,7 @@ CREATE TABLE shop.scratch_child (
 -- Inheritance without partitions: FROM the parent shows the child's rows too.
 CREATE TABLE shop.animal (id serial PRIMARY KEY, name text);
 CREATE TABLE shop.dog (breed text, PRIMARY KEY (id)) INHERITS (shop.animal);
+ALTER TABLE ONLY shop.animal ALTER name SET STORAGE EXTERNAL, ALTER name SET COMPRESSION pglz;
 
 -- A table that refers to itself, checked at the end of the transaction.
 CREATE TABLE shop.tree (

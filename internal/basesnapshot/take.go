@@ -249,6 +249,9 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 		if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
 			return err
 		}
+		if err := settleInheritedStorage(ctx, t.main, t.manifest.Schema); err != nil {
+			return err
+		}
 		t.manifest.Roles, err = readRoles(ctx, t.main, t.info.Version, ownersOf(t.manifest.Database, t.manifest.Schema))
 		return err
 	})
