@@ -30,6 +30,7 @@ func TestCapture(t *testing.T) {
 	t.Run("sessions", func(t *testing.T) { testSessions(t, server) })
 	t.Run("split", func(t *testing.T) { testSplit(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
+	t.Run("attacks", func(t *testing.T) { testAttacks(t, server) })
 }
 
 // TestOtherVersions captures on the oldest and the newest server.

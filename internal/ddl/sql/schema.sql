@@ -38,11 +38,15 @@ BEGIN
 END
 $tidemark$;
 
+-- Nothing in it may be called or written by others; but whoever runs pg_dump reads every sequence.
+GRANT USAGE ON SCHEMA tidemark TO PUBLIC;
+
 -- A memory that is the session's own and survives ROLLBACK TO: setval is not undone, and currval is what
 -- this session set last. It counts the statements of a string that have run.
 CREATE SEQUENCE IF NOT EXISTS tidemark.ddl_memory;
 -- Setting this one writes a record to the WAL and means nothing (ddl_emit).
 CREATE SEQUENCE IF NOT EXISTS tidemark.ddl_space;
+GRANT SELECT ON SEQUENCE tidemark.ddl_memory, tidemark.ddl_space TO PUBLIC;
 
 CREATE FUNCTION tidemark.ddl_version() RETURNS int LANGUAGE sql IMMUTABLE AS
 $tidemark$SELECT %VERSION% /* all_tables=%ALL_TABLES% publication=%PUBLICATION% */$tidemark$;
