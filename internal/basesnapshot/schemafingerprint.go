@@ -22,12 +22,13 @@ const lastingTables = `(SELECT r.oid, md5(concat_ws('/', r.relname, r.relnamespa
 var ownedBy = map[string]string{
 	"pg_attribute": "attrelid", "pg_attrdef": "adrelid", "pg_index": "indrelid", "pg_sequence": "seqrelid",
 	"pg_constraint": "connamespace", "pg_type": "typnamespace", "pg_proc": "pronamespace", "pg_namespace": "oid",
+	"pg_rewrite": "ev_class",
 }
 
 // notOurs keeps what is neither of TOAST tables, whose indexes are made anew with them, nor Tidemark's own.
 func notOurs(column string) string {
 	own := "SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('tidemark', 'pg_toast')"
-	if strings.HasSuffix(column, "relid") {
+	if strings.HasSuffix(column, "relid") || column == "ev_class" {
 		own = "SELECT r.oid FROM pg_catalog.pg_class r WHERE r.relnamespace IN (" + own + ")"
 	}
 	return "c." + column + " NOT IN (" + own + ")"

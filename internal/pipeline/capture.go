@@ -28,7 +28,7 @@ type captureState struct {
 const captureSQL = `
 SELECT coalesce((SELECT string_agg(concat_ws(':', e.oid, e.xmin, e.evtenabled), ' ' ORDER BY e.evtname) FROM pg_event_trigger e WHERE e.evtname = ANY ($1)), ''),
   coalesce((SELECT sum(hashtextextended(concat_ws(':', p.oid, p.xmin), 0)::numeric)::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'tidemark' AND p.proname LIKE 'ddl\_%'), ''),
+    WHERE n.nspname = 'tidemark' AND p.proname LIKE 'ddl\_%'), '') || CASE current_setting('event_triggers', true) WHEN 'off' THEN '/off' ELSE '' END,
   md5(concat_ws('/',
     (SELECT string_agg(concat_ws(':', e.oid, e.xmin), ' ' ORDER BY e.oid) FROM pg_event_trigger e WHERE e.evtname <> ALL ($1)),
     (SELECT string_agg(concat_ws(':', s.setrole, s.setconfig), ' ' ORDER BY s.setrole) FROM pg_db_role_setting s WHERE s.setdatabase = d.oid),

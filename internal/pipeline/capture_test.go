@@ -135,6 +135,61 @@ func TestCaptureThatWasInterruptedIsInexact(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
+// TestChangeUnderWayWhenTheCaptureCameIsInexact: it was made before, and is committed after.
+func TestChangeUnderWayWhenTheCaptureCameIsInexact(t *testing.T) {
+	w := newWorld(t, nil)
+	w.exec("CREATE TABLE other (id int PRIMARY KEY)")
+	w.catchUp(uncaptured)
+	tx := w.server.Connect(t, w.db)
+	exec := func(sql string) {
+		_, err := tx.PgConn().Exec(context.Background(), sql).ReadAll()
+		require.NoError(t, err)
+	}
+	exec("BEGIN; ALTER TABLE other ADD CONSTRAINT positive CHECK (id > 0)")
+	r := w.start()
+	r.protected()
+	w.eventually("the capture", func() bool {
+		return w.query("SELECT count(*) > 0 FROM pg_event_trigger WHERE evtname = '00_tidemark_end'") == "t"
+	})
+	last := w.flush()
+	w.insert(1, 3)
+	w.archivedPast(w.flush())
+	exec("COMMIT")
+	p := r.inexactAt(w.flush() - 1)
+	require.LessOrEqual(t, p.From, last)
+	r.snapshotAfter(p.To - 1)
+	w.eventually("the capture counts", func() bool {
+		r.lives()
+		s, err := ReadStatus(context.Background(), w.cfg.DSN, w.store, time.Now())
+		return err == nil && s.SchemaCapture == "on"
+	})
+	w.exec("ALTER TABLE t ADD c int")
+	w.archivedPast(w.flush())
+	require.NoError(t, r.end())
+	require.Len(t, w.view().Inexact(), 1)
+}
+
+// TestEventTriggersSwitchedOff: a server can be told to let none fire.
+func TestEventTriggersSwitchedOff(t *testing.T) {
+	w := newWorld(t, postgres.Start(t, postgres.Options{Version: "18"}))
+	w.cfg.PgDump = w.server.Path("pg_dump")
+	w.catchUp()
+	r := w.start()
+	r.protected()
+	w.exec("ALTER SYSTEM SET event_triggers = off")
+	w.exec("SELECT pg_reload_conf()")
+	off := w.flush()
+	p := r.inexactAt(off)
+	require.Contains(t, p.Reason, "switched off")
+	s, err := ReadStatus(context.Background(), w.cfg.DSN, w.store, time.Now())
+	require.NoError(t, err)
+	require.NotEqual(t, "on", s.SchemaCapture)
+	w.exec("CREATE TABLE unseen (id int PRIMARY KEY); INSERT INTO unseen VALUES (1)")
+	p = r.inexactAt(w.flush() - 1)
+	r.snapshotAfter(p.To - 1)
+	require.NoError(t, r.end())
+}
+
 // TestChangeBehindTheCapturesBackIsInexact: a superuser can switch event triggers off for a session.
 func TestChangeBehindTheCapturesBackIsInexact(t *testing.T) {
 	w := newWorld(t, postgres.Start(t, postgres.Options{Version: "18"}))

@@ -69,6 +69,9 @@ type schemaWatch struct {
 	good   segment.LSN // the schema was as seen before
 	before segment.LSN // good as of the look before: a change may commit in the WAL well before others see it
 	next   time.Time   // when to look again
+
+	capture string // identity of a capture that is new, and the first transaction that certainly began after it
+	since   int64
 }
 
 // Bounds of one look at the source. The publisher waits for it no longer than that, and leaves out the schema's

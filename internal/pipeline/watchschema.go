@@ -49,6 +49,9 @@ func (w *watch) lookAtSchema(ctx context.Context, now *watched, flush segment.LS
 	case before.Capture != "":
 		reason = "schema capture was interrupted or changed"
 	default:
+		if err := w.awaitOlder(ctx, now); err != nil {
+			return "", err
+		}
 		return w.lookUncaptured(ctx, now, flush, thorough)
 	}
 	if now.Capture == "" {
@@ -60,6 +63,26 @@ func (w *watch) lookAtSchema(ctx context.Context, now *watched, flush segment.LS
 		w.schema.before, w.schema.good = w.schema.good, max(w.schema.good, flush)
 	}
 	return reason, nil
+}
+
+// awaitOlder makes a new capture count only once every transaction has ended that was under way when it was first
+// seen: one may have changed the schema before, and commits the change unseen.
+func (w *watch) awaitOlder(ctx context.Context, now *watched) error {
+	if now.Capture == "" {
+		return nil
+	}
+	var oldest, next int64
+	err := w.conn.QueryRow(ctx, "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s").Scan(&oldest, &next)
+	if err != nil {
+		return err
+	}
+	if w.schema.capture != now.Capture {
+		w.schema.capture, w.schema.since = now.Capture, next
+	}
+	if oldest < w.schema.since {
+		now.Capture = ""
+	}
+	return nil
 }
 
 // lookUncaptured compares the schema itself: nothing captured its changes since the last look.
