@@ -30,6 +30,18 @@ func withChange(t *testing.T, n int, m ddl.Message) ([]segment.Record, []Announc
 	return append(append(append([]segment.Record{}, records[:2]...), change), records[2:]...), []Announced{announced}
 }
 
+// TestRefusedMessageIsNoSchemaChange: the archiver wrote it under another prefix.
+func TestRefusedMessageIsNoSchemaChange(t *testing.T) {
+	record, _ := schemaChange(t, 1, ddl.Message{Tag: "CREATE TABLE", SQL: "CREATE TABLE x (a int)"})
+	m, err := DecodeChange(&record)
+	require.NoError(t, err)
+	require.Equal(t, "CREATE TABLE x (a int)", m.SQL)
+	record.Message.Prefix = ddl.RefusedPrefix
+	m, err = DecodeChange(&record)
+	require.NoError(t, err)
+	require.Nil(t, m)
+}
+
 // TestSchemaChangeIsABatchOfItsOwn: what came before is committed, and what comes with the change is undone with it.
 func TestSchemaChangeIsABatchOfItsOwn(t *testing.T) {
 	d := newTarget(t, "changes")
