@@ -283,7 +283,7 @@ func (r *run) checkReplayed(counts map[string]apply.Counts) error {
 }
 
 // replaySettings of a session that finds rows.
-const replaySettings = "SET enable_seqscan = off; SET jit = off"
+const replaySettings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
 
 // replaySession opens a session that finds rows by an index wherever there is one. The planner knows no
 // statistics of tables that have just been filled and would read small ones from end to end; but replay

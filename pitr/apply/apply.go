@@ -17,6 +17,9 @@ type Options struct {
 	// client_encoding that of the stream. It is called Workers+1 times, once in atomic mode.
 	Connect func(ctx context.Context) (*pgconn.PgConn, error)
 	Workers int // connections; at least 1
+	// Single makes each update and delete by a statement of its own: slower, but an error that the server
+	// reports names its row.
+	Single bool
 
 	// Want chooses relations; nil takes all. Operations on others are left out.
 	Want func(*segment.Relation) bool
@@ -131,6 +134,7 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 			return nil, err
 		}
 		w := newWorker(conn, a.budget)
+		w.single = o.Single
 		a.workers = append(a.workers, w)
 		a.group.Go(func() error { return w.run(ctx) })
 	}

@@ -245,10 +245,10 @@ where exists (select from pg_catalog.pg_settings where name = key) or key = 'sea
 	return string(rows[0][0]), nil
 }
 
-// carried are the settings that the statement runs under. Policies hold, as at the source: a view that is filled
+// carried are the settings that the statement runs under. Plans are free, as they are not for rows. Policies hold, as at the source: a view that is filled
 // reads what its owner may see. In the search path stands the name of the role that ran it, whoever runs it here.
 func (e *execution) carried() map[string]string {
-	out := map[string]string{"row_security": "on"}
+	out := map[string]string{"row_security": "on", "enable_seqscan": "on", "enable_hashjoin": "on", "enable_mergejoin": "on"}
 	for k, v := range e.message.Settings {
 		if !keptSettings[strings.ToLower(k)] {
 			out[k] = v

@@ -19,6 +19,10 @@ type statement struct {
 	newCols []int    // columns whose new values are parameters, first
 	oldCols []int    // columns whose old values are parameters, after them
 	oids    []uint32 // of the parameters
+
+	many    string   // makes a run of such operations; "" if there is none
+	arrays  []uint32 // types of its parameters; nil: not looked up yet. They belong to the worker
+	keyFrom int      // the first parameter of those that find the row
 }
 
 func (s *statement) params() int { return len(s.newCols) + len(s.oldCols) }
@@ -154,6 +158,7 @@ func (t *table) build(r *segment.Record, find byte) *statement {
 		assign[n] = t.cols[i].sql + " = " + param(n)
 	}
 	s.sql = t.rowSQL(r.Op, assign, "", t.rowCondition(r, find, where, values, ""))
+	s.many, s.keyFrom = t.many(s, find, set, where), len(set)
 	return s
 }
 

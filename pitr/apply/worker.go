@@ -31,10 +31,15 @@ type worker struct {
 	prepared map[string]bool
 	wide     map[string]int // temporary tables of the open transaction, by name, and their states
 	values   [][]byte
+
+	single bool                // a statement for each row, so that an error names its row
+	arrays map[uint32]uint32   // array types of the target by their elements' types
+	keys   map[string]struct{} // of the run that is gathered
+	key    []byte
 }
 
 func newWorker(conn *pgconn.PgConn, b *budget) *worker {
-	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]int{}}
+	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]int{}, arrays: map[uint32]uint32{}, keys: map[string]struct{}{}}
 }
 
 // run does commands until there are no more, one fails, or the context ends. It closes the connection.
@@ -198,6 +203,9 @@ const (
 
 // pipeline runs operations as prepared statements, many to a round trip.
 func (w *worker) pipeline(ctx context.Context, b *buffer, ops []op) (err error) {
+	if err := w.prepareRuns(ctx, ops); err != nil {
+		return err
+	}
 	p := w.conn.StartPipeline(ctx)
 	defer func() {
 		if closeErr := p.Close(); err == nil {
@@ -205,21 +213,12 @@ func (w *worker) pipeline(ctx context.Context, b *buffer, ops []op) (err error) 
 		}
 	}()
 	pending := pending{p: p, buffer: b}
-	bytes := 0
-	for i := range ops {
-		o := &ops[i]
-		if !w.prepared[o.stmt.name] {
-			w.prepared[o.stmt.name] = true
-			p.SendPrepare(o.stmt.name, o.stmt.sql, o.stmt.oids)
-			pending.add(o, true)
-		}
-		w.values = b.params(w.values[:0], o)
-		for _, v := range w.values {
-			bytes += len(v)
-		}
-		p.SendQueryPrepared(o.stmt.name, w.values, nil, nil)
-		pending.add(o, false)
-		if (i+1)%groupOps != 0 && bytes < groupBytes && i+1 < len(ops) {
+	bytes, sent := 0, 0
+	for i := 0; i < len(ops); {
+		n := w.runLength(b, ops[i:])
+		bytes += w.send(&pending, ops[i:i+n])
+		i, sent = i+n, sent+1
+		if sent%groupOps != 0 && bytes < groupBytes && i < len(ops) {
 			continue
 		}
 		bytes = 0
@@ -230,10 +229,43 @@ func (w *worker) pipeline(ctx context.Context, b *buffer, ops []op) (err error) 
 	return pending.read(0)
 }
 
-// awaited is a request whose result wasn't read yet; a nil op is a sync.
+// send sends one statement: that of an operation, or of a run of them. It returns the bytes of its values.
+func (w *worker) send(q *pending, ops []op) (bytes int) {
+	s := ops[0].stmt
+	name, sql, oids := s.name, s.sql, s.oids
+	if len(ops) > 1 {
+		name, sql, oids = s.name+"s", s.many, s.arrays
+	}
+	if !w.prepared[name] {
+		w.prepared[name] = true
+		q.p.SendPrepare(name, sql, oids)
+		q.add(ops, true)
+	}
+	if len(ops) > 1 {
+		w.values = w.arrayValues(q.buffer, ops)
+	} else {
+		w.values = q.buffer.params(w.values[:0], &ops[0])
+	}
+	for _, v := range w.values {
+		bytes += len(v)
+	}
+	q.p.SendQueryPrepared(name, w.values, nil, nil)
+	q.add(ops, false)
+	return bytes
+}
+
+// awaited is a request whose result wasn't read yet; one without operations is a sync.
 type awaited struct {
-	op      *op
+	ops     []op
 	prepare bool
+}
+
+// first is the operation that an error of the request is told of.
+func (a awaited) first() *op {
+	if len(a.ops) == 0 {
+		return nil
+	}
+	return &a.ops[0]
 }
 
 // pending follows a pipeline's requests to their results.
@@ -244,14 +276,14 @@ type pending struct {
 	syncs  int
 }
 
-func (q *pending) add(o *op, prepare bool) { q.queue = append(q.queue, awaited{o, prepare}) }
+func (q *pending) add(ops []op, prepare bool) { q.queue = append(q.queue, awaited{ops, prepare}) }
 
 // sync sends what was queued and reads results until only this group is on the way.
 func (q *pending) sync() error {
 	q.queue = append(q.queue, awaited{})
 	q.syncs++
 	if err := q.p.Sync(); err != nil {
-		return q.buffer.failed(q.queue[0].op, err)
+		return q.buffer.failed(q.queue[0].first(), err)
 	}
 	return q.read(1)
 }
@@ -263,9 +295,9 @@ func (q *pending) read(keep int) error {
 		q.queue = q.queue[1:]
 		res, err := q.p.GetResults()
 		if err != nil {
-			return q.buffer.failed(next.op, err)
+			return q.buffer.failed(next.first(), err)
 		}
-		if next.op == nil {
+		if next.ops == nil {
 			q.syncs--
 			continue
 		}
@@ -274,14 +306,20 @@ func (q *pending) read(keep int) error {
 		}
 		rr, ok := res.(*pgconn.ResultReader)
 		if !ok {
-			return q.buffer.failed(next.op, errors.New("the server's answers are out of step"))
+			return q.buffer.failed(next.first(), errors.New("the server's answers are out of step"))
+		}
+		if len(next.ops) > 1 {
+			if err := readRun(q.buffer, rr, next.ops); err != nil {
+				return err
+			}
+			continue
 		}
 		tag, err := rr.Close()
 		if err != nil {
-			return q.buffer.failed(next.op, err)
+			return q.buffer.failed(next.first(), err)
 		}
 		if n := tag.RowsAffected(); n != 1 && !(q.buffer.table.lenient && n == 0) {
-			return q.buffer.failed(next.op, &rowCountError{n})
+			return q.buffer.failed(next.first(), &rowCountError{n})
 		}
 	}
 	return nil

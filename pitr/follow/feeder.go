@@ -73,6 +73,7 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 		Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return s.Conn, s.Exec(ctx, "RESET search_path") },
 		Want:    func(rel *segment.Relation) bool { return rel.Namespace != "tidemark" },
 		Atomic:  atomic,
+		Single:  f.careful,
 		Schema: &apply.Schema{
 			AcceptInexact: f.o.AcceptInexact, NoOwner: r.NoOwner, NoPrivileges: r.NoPrivileges, Refresh: true,
 			Note: func(note string) { f.o.Log.Warn(note) },

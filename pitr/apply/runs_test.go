@@ -1,0 +1,89 @@
+package apply
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/segment"
+)
+
+const (
+	textOID = 25
+	jsonOID = 114
+	boxOID  = 603
+)
+
+// awkward values for arrays in text form.
+var awkward = []string{"", "NULL", `"`, `\`, "{", "}", ",", `{"a,\"b"}`, " x ", "tab\tand\nline", "žluťoučký", `\N`}
+
+func value(s string) segment.Value { return segment.Value{Kind: segment.Text, Data: []byte(s)} }
+
+func key(id int) []segment.Value {
+	return []segment.Value{value(fmt.Sprint(id)), {Kind: segment.Null}, {Kind: segment.Null}}
+}
+
+// TestRunsCarryAnyValue: what follows each other and has one shape goes by one statement, whatever the values hold.
+func TestRunsCarryAnyValue(t *testing.T) {
+	d := newTarget(t, "runs")
+	server.MustExec(t, "runs", `CREATE TABLE odd (id text PRIMARY KEY, a json, t text); CREATE TABLE boxes (id int PRIMARY KEY, b box, t text)`)
+	odd := &segment.Relation{ID: 2, Namespace: "public", Name: "odd", Identity: 'd', Columns: []segment.Column{
+		{Flags: 1, Name: "id", TypeOID: textOID, Modifier: -1}, {Name: "a", TypeOID: jsonOID, Modifier: -1}, {Name: "t", TypeOID: textOID, Modifier: -1}}}
+	boxes := &segment.Relation{ID: 3, Namespace: "public", Name: "boxes", Identity: 'd', Columns: []segment.Column{
+		{Flags: 1, Name: "id", TypeOID: int4OID, Modifier: -1}, {Name: "b", TypeOID: boxOID, Modifier: -1}, {Name: "t", TypeOID: textOID, Modifier: -1}}}
+	changes := []segment.Record{{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: 100, XID: 1}}}
+	add := func(r segment.Record) { changes = append(changes, r) }
+	for i, v := range awkward {
+		add(segment.Record{Op: segment.OpInsert, Relation: odd, New: []segment.Value{value(v), value(`{"a": [null]}`), {Kind: segment.Null}}})
+		add(segment.Record{Op: segment.OpInsert, Relation: boxes, New: []segment.Value{value(fmt.Sprint(i)), value("(1,1),(0,0)"), {Kind: segment.Null}}})
+	}
+	for round := range 2 { // the second changes the keys of the first again
+		for i, v := range awkward {
+			add(segment.Record{Op: segment.OpUpdate, Relation: odd, New: []segment.Value{value(v), value(fmt.Sprintf(`{"a": "%d\"]"}`, round)), value(v)}})
+			add(segment.Record{Op: segment.OpUpdate, Relation: boxes, New: []segment.Value{value(fmt.Sprint(i)), value("(2,2),(1,1)"), value(v)}})
+		}
+	}
+	for i := range 5 {
+		add(segment.Record{Op: segment.OpDelete, Relation: boxes, OldRole: segment.OldKey, Old: key(i)})
+	}
+	add(segment.Record{Op: segment.OpCommit, Commit: segment.Commit{CommitLSN: 100, EndLSN: 150}})
+	a := d.applier(Atomic{})
+	feed(t, a, changes)
+	require.NoError(t, a.Flush(t.Context()))
+	require.NotEmpty(t, a.tables["public.odd"].shapes)
+	for _, s := range a.tables["public.odd"].shapes {
+		require.NotEmpty(t, s.many)
+	}
+	for _, s := range a.tables["public.boxes"].shapes {
+		require.Equal(t, s.op == segment.OpDelete, s.many != "", "an array of boxes is written in another way")
+	}
+	a.Abort()
+	require.Equal(t, fmt.Sprint(len(awkward)), d.value(`select count(*)::text from odd where t = id and a ->> 'a' = '1"]'`))
+	require.Equal(t, fmt.Sprint(len(awkward)-5), d.value(`select count(*)::text from boxes b, odd o where b.t = o.id and b.b::text = '(2,2),(1,1)'`))
+}
+
+// TestRunNamesTheMissingRow: one row of many that isn't there is named, with its transaction.
+func TestRunNamesTheMissingRow(t *testing.T) {
+	d := newTarget(t, "missing")
+	server.MustExec(t, "missing", `INSERT INTO numbers SELECT i, 0 FROM generate_series(1, 40) i WHERE i <> 17`)
+	for _, op := range []segment.Op{segment.OpUpdate, segment.OpDelete} {
+		var changes []segment.Record
+		for i := range 40 {
+			r := segment.Record{Op: op, Relation: numbers, New: []segment.Value{text(i + 1), text(7)}}
+			if op == segment.OpDelete {
+				r = segment.Record{Op: op, Relation: numbers, OldRole: segment.OldKey, Old: []segment.Value{text(i + 1), {Kind: segment.Null}}}
+			}
+			at := segment.LSN(1000 + 10*i)
+			changes = append(changes, segment.Record{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: at, XID: uint32(500 + i)}}, r,
+				segment.Record{Op: segment.OpCommit, Commit: segment.Commit{CommitLSN: at, EndLSN: at + 5}})
+		}
+		a := d.applier(Atomic{})
+		feed(t, a, changes)
+		err := a.Flush(t.Context())
+		a.Abort()
+		require.ErrorContains(t, err, "public.numbers (id) = (17), transaction 516, LSN 0/488")
+		require.ErrorContains(t, err, "there is no such row")
+		require.Equal(t, "39", d.value("select count(*)::text from numbers where n = 0"), "the batch is not undone")
+	}
+}
