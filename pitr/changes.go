@@ -61,7 +61,7 @@ func (a *Archive) scanChanges(e catalog.Entry, next func() (segment.PartFile, er
 		case segment.OpMessage:
 			m, err := apply.DecodeChange(rec)
 			if m != nil || err != nil {
-				out = append(out, apply.Announced{CommitLSN: at, Message: m})
+				out = append(out, apply.Announced{CommitLSN: at, LSN: rec.Message.LSN, Message: m})
 			}
 		}
 	}
@@ -172,6 +172,7 @@ func (r *run) choose(m *ddl.Message) (apply.Choice, error) {
 // schemaOptions say how schema changes are replayed.
 func (r *run) schemaOptions() *apply.Schema {
 	return &apply.Schema{
+		Since:  r.plan.Snapshot.LSN,
 		Choose: r.choose, AcceptInexact: r.o.AcceptInexact, NoOwner: r.o.NoOwner, NoPrivileges: r.o.NoPrivileges,
 		Within: r.names.schema(), Helpers: r.helpers, Note: func(s string) { r.note(s) },
 	}

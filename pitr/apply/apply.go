@@ -76,6 +76,8 @@ type Applier struct {
 	announced  map[segment.LSN][]*change // of transactions to come
 	changes    []*change                 // of the open transaction
 	nth        int                       // of changes, the next to come
+	changed    bool                      // by the open transaction: the schema
+	settled    segment.LSN               // commit of the last transaction that changed the schema
 	holds      holds
 	doubted    map[string]bool // tables that inexact changes were about
 	doubtAll   bool
@@ -157,6 +159,9 @@ func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 		a.inTx = false
 		a.note(r.Commit)
 		changed := len(a.changes) > 0
+		if a.changed {
+			a.settled, a.changed = a.begin.CommitLSN, false
+		}
 		a.changes, a.nth = nil, 0
 		return a.commit(changed && a.opts.Atomic != nil)
 	case segment.OpMessage:

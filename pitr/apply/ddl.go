@@ -33,6 +33,10 @@ type Schema struct {
 	// if it is empty: whoever replays fills them all in the end.
 	Refresh bool
 
+	// Since is the position that the target is as of when the replay begins. A change whose message lies before
+	// it, and whose commit doesn't, was made beside others that are there already.
+	Since segment.LSN
+
 	// Within is the schema whose triggers are held back while replaying; "": every one's.
 	Within string
 
@@ -54,12 +58,14 @@ const (
 // for one that can't be read.
 type Announced struct {
 	CommitLSN segment.LSN
+	LSN       segment.LSN // of the message
 	Message   *ddl.Message
 }
 
 // change is an announced change; done if it ran before its place came.
 type change struct {
 	message *ddl.Message
+	at      segment.LSN // of the message
 	done    bool
 }
 
@@ -69,7 +75,7 @@ type change struct {
 // the transaction's batch to itself.
 func (a *Applier) Announce(changes []Announced) {
 	for _, c := range changes {
-		a.announced[c.CommitLSN] = append(a.announced[c.CommitLSN], &change{message: c.Message})
+		a.announced[c.CommitLSN] = append(a.announced[c.CommitLSN], &change{message: c.Message, at: c.LSN})
 	}
 }
 
@@ -132,7 +138,7 @@ func (a *Applier) message(ctx context.Context, r *segment.Record) error {
 			return nil
 		}
 		if c.done = true; c.message != nil {
-			return a.change(ctx, c.message)
+			return a.change(ctx, c.message, r.Message.LSN)
 		}
 	}
 	m, err := DecodeChange(r)
@@ -143,7 +149,7 @@ func (a *Applier) message(ctx context.Context, r *segment.Record) error {
 		}
 		return fault.Wrap(err, fault.Uncovered, inexactHint, "transaction %d at LSN %s", a.begin.XID, a.begin.CommitLSN)
 	}
-	return a.change(ctx, m)
+	return a.change(ctx, m, r.Message.LSN)
 }
 
 // early makes the table of a row that comes before the change that made it.
@@ -151,7 +157,7 @@ func (a *Applier) early(ctx context.Context, r *segment.Relation) error {
 	for _, c := range a.changes[a.nth:] {
 		if !c.done && c.message != nil && rowsFirst(c.message, r.ID) {
 			c.done = true
-			return a.change(ctx, c.message)
+			return a.change(ctx, c.message, c.at)
 		}
 	}
 	return nil
@@ -168,7 +174,7 @@ const inexactHint = "restore to a moment before it, or from a base snapshot take
 
 // change makes a schema change at this place of the stream. Everything before it is with the server, in
 // parallel committed; nothing that is known of the target's tables outlives it.
-func (a *Applier) change(ctx context.Context, m *ddl.Message) error {
+func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) error {
 	s := a.opts.Schema
 	choice := Make
 	if s.Choose != nil {
@@ -196,7 +202,9 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message) error {
 	if err := a.barrier(); err != nil {
 		return err
 	}
-	e := &execution{schema: s, message: m, holds: &a.holds, choice: choice, source: a.begin, atomic: a.opts.Atomic != nil}
+	a.changed = true
+	e := &execution{schema: s, message: m, holds: &a.holds, choice: choice, source: a.begin, atomic: a.opts.Atomic != nil,
+		alone: at > max(a.settled, s.Since)}
 	if err := a.sendWait(a.workers[0], command{do: e.run, commit: a.opts.Atomic == nil}); err != nil {
 		return err
 	}

@@ -18,8 +18,8 @@ func schemaChange(t *testing.T, at segment.LSN, m ddl.Message) (segment.Record, 
 	text, err := json.Marshal(m)
 	require.NoError(t, err)
 	content := ddl.Seal(nil, text)
-	return segment.Record{Op: segment.OpMessage, Message: segment.MessageHeader{Transactional: true, Prefix: ddl.Prefix, Size: int64(len(content))},
-		Content: segment.Value{Kind: segment.Text, Data: content}}, Announced{CommitLSN: at, Message: &m}
+	return segment.Record{Op: segment.OpMessage, Message: segment.MessageHeader{Transactional: true, LSN: at, Prefix: ddl.Prefix, Size: int64(len(content))},
+		Content: segment.Value{Kind: segment.Text, Data: content}}, Announced{CommitLSN: at, LSN: at, Message: &m}
 }
 
 // withChange is a transaction that makes a schema change after its first operation.

@@ -75,6 +75,7 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 		Atomic:  atomic,
 		Single:  f.careful,
 		Schema: &apply.Schema{
+			Since:         r.Position,
 			AcceptInexact: f.o.AcceptInexact, NoOwner: r.NoOwner, NoPrivileges: r.NoPrivileges, Refresh: true,
 			Note: func(note string) { f.o.Log.Warn(note) },
 		},
