@@ -77,13 +77,19 @@ func (w *worker) runLength(b *buffer, ops []op) int {
 	return n
 }
 
+// arrayTypeQuery gives the array type of a type. unnest makes a column of each attribute of a composite type, also of
+// a domain over one; such a domain, or one over another domain, has none here.
+const arrayTypeQuery = `
+select t.typarray::text from pg_catalog.pg_type t left join pg_catalog.pg_type b on b.oid = t.typbasetype
+where t.oid = $1::oid and t.typdelim = ',' and t.typtype <> 'c' and coalesce(b.typtype, 'b') not in ('c', 'd')`
+
 // arrayOf finds the array types of a statement's parameters; nil if one has none that text can be given for.
 func (w *worker) arrayOf(ctx context.Context, s *statement) ([]uint32, error) {
 	arrays := make([]uint32, len(s.oids))
 	for n, oid := range s.oids {
 		array, ok := w.arrays[oid]
 		if !ok {
-			rows, err := queryOn(ctx, w.conn, "select typarray::text from pg_catalog.pg_type where oid = $1::oid and typdelim = ','", itoa(int64(oid)))
+			rows, err := queryOn(ctx, w.conn, arrayTypeQuery, itoa(int64(oid)))
 			if err != nil {
 				return nil, fault.Wrap(err, codeOf(err), "", "look up a type of the target")
 			}

@@ -63,6 +63,27 @@ func TestRunsCarryAnyValue(t *testing.T) {
 	require.Equal(t, fmt.Sprint(len(awkward)-5), d.value(`select count(*)::text from boxes b, odd o where b.t = o.id and b.b::text = '(2,2),(1,1)'`))
 }
 
+// TestCompositeValuesGoRowByRow: unnest would make several columns of one parameter.
+func TestCompositeValuesGoRowByRow(t *testing.T) {
+	d := newTarget(t, "composites")
+	server.MustExec(t, "composites", `CREATE TYPE pair AS (x int, y text); CREATE DOMAIN paired AS pair; CREATE TABLE pairs (id int PRIMARY KEY, p pair, q paired)`)
+	pairs := &segment.Relation{ID: 2, Namespace: "public", Name: "pairs", Identity: 'd', Columns: []segment.Column{
+		{Flags: 1, Name: "id", TypeOID: int4OID, Modifier: -1}, {Name: "p", TypeOID: 20000, Modifier: -1}, {Name: "q", TypeOID: 20001, Modifier: -1}}}
+	changes := []segment.Record{{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: 100, XID: 1}}}
+	for _, op := range []segment.Op{segment.OpInsert, segment.OpUpdate} {
+		for i := range 10 {
+			pair := value(fmt.Sprintf("(%d,%d)", i, op))
+			changes = append(changes, segment.Record{Op: op, Relation: pairs, New: []segment.Value{value(fmt.Sprint(i)), pair, pair}})
+		}
+	}
+	changes = append(changes, segment.Record{Op: segment.OpCommit, Commit: segment.Commit{CommitLSN: 100, EndLSN: 150}})
+	a := d.applier(Atomic{})
+	feed(t, a, changes)
+	require.NoError(t, a.Flush(t.Context()))
+	a.Abort()
+	require.Equal(t, "10", d.value(fmt.Sprintf("select count(*)::text from pairs where (p).x = id and (q).y = '%d'", segment.OpUpdate)))
+}
+
 // TestRunNamesTheMissingRow: one row of many that isn't there is named, with its transaction.
 func TestRunNamesTheMissingRow(t *testing.T) {
 	d := newTarget(t, "missing")

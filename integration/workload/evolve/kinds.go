@@ -139,7 +139,7 @@ var alterTable = []kind{
 	exact("row security", `ALTER TABLE {table} [[ENABLE ROW LEVEL SECURITY|DISABLE ROW LEVEL SECURITY|FORCE ROW LEVEL SECURITY|NO FORCE ROW LEVEL SECURITY]]`),
 	exact("cluster on", `ALTER TABLE {uniqueindex.on} CLUSTER ON {uniqueindex}`),
 	exact("unlogged", `ALTER TABLE {plain} SET UNLOGGED`),
-	exact("all at once", `ALTER TABLE {table} ADD {new} int DEFAULT 1, ADD {new#2} text, ALTER {textcol} SET DEFAULT {text}, ADD CONSTRAINT {new#3} UNIQUE ({new}, {new#2}) DEFERRABLE, DROP COLUMN IF EXISTS gone_already`),
+	exact("all at once", `ALTER TABLE {table} ADD {new} int DEFAULT 1, ADD {new#2} text, ALTER {textcol} SET STATISTICS 77, ADD CONSTRAINT {new#3} UNIQUE ({new}, {new#2}) DEFERRABLE, DROP COLUMN IF EXISTS gone_already`),
 	exact("absent", `ALTER TABLE IF EXISTS play.no_such ADD a int`),
 }
 
@@ -330,6 +330,7 @@ var inexactKinds = []kind{
 	inexact("volatile default", `ALTER TABLE {table} ADD {new} {type} DEFAULT {volatile}`),
 	inexact("serial column", `ALTER TABLE {table} ADD {new} [[serial|bigserial|int GENERATED ALWAYS AS IDENTITY]]`),
 	inexact("volatile using", `ALTER TABLE {intcolumn.on} ALTER {intcolumn} TYPE bigint USING (random() * 100)::bigint`),
+	inexact("new column beside a new default", `ALTER TABLE {table} ADD {new} int DEFAULT 1, ALTER {textcol} SET DEFAULT {text}`),
 	inexact("logged", `ALTER TABLE {unlogged} SET LOGGED`),
 }
 
