@@ -112,7 +112,7 @@ var metric = regexp.MustCompile(`\btidemark_[a-z_]+\b`)
 // TestAlertsUseMetricsThatExist, and the manual describes each metric that there is.
 func TestAlertsUseMetricsThatExist(t *testing.T) {
 	var exported []string
-	for _, pattern := range []string{"../internal/pipeline/*.go", "../objectstore/metrics.go"} {
+	for _, pattern := range []string{"../internal/pipeline/*.go", "../objectstore/metrics.go", "../pitr/follow/metrics.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		for _, file := range files {

@@ -27,12 +27,15 @@ var layers = []struct {
 	{"walstream/pgoutput", []string{"segment"}},
 	{"walstream", []string{"walstream/pgoutput", "segment", "internal/fault"}},
 	{"catalog", []string{"segment", "objectstore", "internal/fault"}},
-	{"internal/basesnapshot", []string{"catalog", "segment", "objectstore", "walstream", "internal/fault", "internal/basesnapshot/"}},
-	{"pitr", []string{"pitr/", "catalog", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
+	{"internal/ddl", []string{"segment", "internal/fault"}},
+	{"internal/basesnapshot", []string{"catalog", "segment", "objectstore", "walstream", "internal/ddl", "internal/fault", "internal/basesnapshot/"}},
+	{"pitr/apply", []string{"segment", "internal/ddl", "internal/fault"}},
+	{"pitr/follow", []string{"pitr", "pitr/apply", "catalog", "segment", "objectstore", "internal/basesnapshot", "internal/ddl", "internal/fault"}},
+	{"pitr", []string{"pitr/", "catalog", "segment", "objectstore", "internal/basesnapshot", "internal/ddl", "internal/fault"}},
 	{"internal/verify", []string{"catalog", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/cli", []string{"internal/config", "objectstore", "segment", "internal/fault"}},
-	{"internal/pipeline", []string{"catalog", "walstream", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
+	{"internal/pipeline", []string{"catalog", "walstream", "segment", "objectstore", "internal/basesnapshot", "internal/ddl", "internal/fault"}},
 }
 
 // testOnly matches the packages that only tests import.
