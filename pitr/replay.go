@@ -141,6 +141,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		Schema:      r.schemaOptions(),
 		Inexact:     r.withheld,
 		SchemaOf:    r.snapshotSchemas(),
+		Sources:     r.snapshotTables(),
 		TableSchema: r.names.table, TypeSchema: r.names.object,
 		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
 	})
@@ -163,6 +164,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 		return err
 	}
 	r.report.Transactions = a.Transactions()
+	r.report.Tables = a.Known()
 	r.countReplayed(a.Live())
 	r.doubted = r.doubted || a.Doubted()
 	return r.checkReplayed(counts)
@@ -179,6 +181,33 @@ func (r *run) snapshotSchemas() func(uint32) string {
 		schemas[r.manifest.Tables[i].OID] = r.manifest.Tables[i].Namespace
 	}
 	return func(source uint32) string { return schemas[source] }
+}
+
+// snapshotTables gives the tables of the base snapshot as the target has them, by their OIDs at the source.
+func (r *run) snapshotTables() map[uint32]apply.Name {
+	tables := make(map[uint32]apply.Name, len(r.chosen.tables))
+	for _, t := range r.chosen.tables {
+		namespace := t.Namespace
+		if r.names != nil {
+			namespace = r.names.table(t.Namespace, t.Name)
+		}
+		tables[t.OID] = apply.Name{Namespace: namespace, Name: t.Name}
+	}
+	return tables
+}
+
+// recognise fills in the report's tables where nothing was replayed.
+func (r *run) recognise(ctx context.Context) error {
+	if r.report.Tables != nil {
+		return nil
+	}
+	conn, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(conn)
+	r.report.Tables, err = apply.Recognise(ctx, conn, r.snapshotTables())
+	return err
 }
 
 // wantsRows reports whether rows of a relation are replayed.

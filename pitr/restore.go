@@ -85,6 +85,9 @@ type Report struct {
 	// transactions applied are as many as catalog, manifest and indexes say.
 	Verified bool     `json:"data_integrity_verified"`
 	Notes    []string `json:"notes,omitempty"` // what a person should know, such as sequences that were estimated
+
+	// Tables are the OIDs on the target of its tables, by those that they have at the source.
+	Tables map[uint32]uint32 `json:"-"`
 }
 
 // TableRows counts what a restore did to one table.

@@ -225,6 +225,9 @@ func (r *run) end(ctx context.Context) error {
 	}
 	last = r.lastSecurity() + last
 	if r.o.Last != nil {
+		if err := r.recognise(ctx); err != nil {
+			return err
+		}
 		last = r.o.Last(r.report) + last
 	}
 	if err := r.finishPlace(ctx, last); err != nil {

@@ -28,6 +28,13 @@ type Options struct {
 	// a schema doesn't have PostgreSQL send its relations anew.
 	SchemaOf func(source uint32) string
 
+	// Sources are the tables of the target by the OIDs that they have at the source, as far as they are known: the
+	// stream may go on calling one by the name that its schema had before, which another has by now.
+	Sources map[uint32]Name
+	// Known is a table of the target that remembers the same by OIDs, in columns source and target, and gets those
+	// that schema changes make; "": it is not remembered.
+	Known string
+
 	// TableSchema gives the target's schema of a wanted relation of the stream, TypeSchema that of a type;
 	// nil: the same.
 	TableSchema func(namespace, name string) string
@@ -43,6 +50,9 @@ type Options struct {
 	// are passed over. nil: none.
 	Inexact func(*segment.Relation) bool
 }
+
+// Name is a table's, unquoted.
+type Name struct{ Namespace, Name string }
 
 // Counts are the operations applied to one table.
 type Counts struct {
@@ -67,8 +77,9 @@ type Applier struct {
 	budget  *budget
 
 	byID   map[uint32]*mapping
-	tables map[string]*table
-	order  []*table // of tables, by first sight
+	tables map[uint32]*table // by OID on the target
+	order  []*table          // of tables, by first sight
+	counts map[string]*Counts
 	types  map[uint32]segment.TypeDef
 	live   map[uint32]*Live // by the table's OID on the target
 
@@ -114,7 +125,7 @@ const (
 // New opens the connections. The context bounds the Applier's whole life: when it ends, the workers do.
 // The caller ends it with Finish or Abort.
 func New(ctx context.Context, o Options) (*Applier, error) {
-	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[string]*table{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
+	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[uint32]*table{}, counts: map[string]*Counts{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
 		live: map[uint32]*Live{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}}
 	if a.opts.Workers < 1 {
 		a.opts.Workers = 1
@@ -330,6 +341,10 @@ func (a *Applier) Live() map[uint32]Live {
 	return out
 }
 
+// Known gives the OIDs on the target of the tables that are known by their OIDs at the source. It is called after
+// Finish.
+func (a *Applier) Known() map[uint32]uint32 { return a.holds.known }
+
 // Transactions is the number of whole transactions taken so far.
 func (a *Applier) Transactions() int64 { return a.done }
 
@@ -350,9 +365,9 @@ func (a *Applier) Finish(ctx context.Context) (map[string]Counts, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Failed, "", "end the replay")
 	}
-	out := make(map[string]Counts, len(a.tables))
-	for name, t := range a.tables {
-		out[name] = t.counts
+	out := make(map[string]Counts, len(a.counts))
+	for name, c := range a.counts {
+		out[name] = *c
 	}
 	return out, nil
 }

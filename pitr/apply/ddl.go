@@ -208,7 +208,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	if err := a.sendWait(a.workers[0], command{do: e.run, commit: a.opts.Atomic == nil}); err != nil {
 		return err
 	}
-	a.generation++
+	a.forget()
 	if e.failed != nil {
 		return a.passOver(e, choice)
 	}

@@ -77,6 +77,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.holds.remember(ctx, conn, e.message); err != nil {
 		return err
 	}
+	if err := e.holds.learn(ctx, conn, e.message); err != nil {
+		return err
+	}
 	return e.holds.take(ctx, conn, e.schema.Within)
 }
 

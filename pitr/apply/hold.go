@@ -38,9 +38,11 @@ type hold struct {
 // holds are all that is held. They change on the worker's goroutine, inside its transaction.
 type holds struct {
 	all     []hold
-	renamed []rename // in order
-	made    bool     // the tables are there
-	within  string   // the schema that the tables are in, and everything else; "": in one of their own
+	renamed []rename          // in order
+	made    bool              // the tables are there
+	known   map[uint32]uint32 // tables of the target by their OIDs at the source
+	knownIn string            // Options.Known
+	within  string            // the schema that the tables are in, and everything else; "": in one of their own
 }
 
 // table names one of the tables that remember, in SQL. A database that is restored into a schema of may be
@@ -202,6 +204,9 @@ func (a *Applier) hold() error {
 	do := func(ctx context.Context, w *worker) error {
 		if a.opts.Schema != nil {
 			a.holds.within = a.opts.Schema.Within
+		}
+		if err := a.holds.recognise(ctx, w.conn, a.opts.Sources, a.opts.Known); err != nil {
+			return err
 		}
 		if err := a.holds.read(ctx, w.conn); err != nil || a.opts.Schema == nil {
 			return err

@@ -51,11 +51,15 @@ func TestRunsCarryAnyValue(t *testing.T) {
 	a := d.applier(Atomic{})
 	feed(t, a, changes)
 	require.NoError(t, a.Flush(t.Context()))
-	require.NotEmpty(t, a.tables["public.odd"].shapes)
-	for _, s := range a.tables["public.odd"].shapes {
+	shapes := map[string]map[string]*statement{}
+	for _, table := range a.order {
+		shapes[table.name] = table.shapes
+	}
+	require.NotEmpty(t, shapes["public.odd"])
+	for _, s := range shapes["public.odd"] {
 		require.NotEmpty(t, s.many)
 	}
-	for _, s := range a.tables["public.boxes"].shapes {
+	for _, s := range shapes["public.boxes"] {
 		require.Equal(t, s.op == segment.OpDelete, s.many != "", "an array of boxes is written in another way")
 	}
 	a.Abort()

@@ -43,7 +43,7 @@ type table struct {
 	copySQL    string
 	shapes     map[string]*statement
 	buf        *buffer
-	counts     Counts
+	counts     *Counts // of the name that the stream gives it
 }
 
 // count notes an operation.
@@ -99,13 +99,6 @@ func sameRelation(a, b *segment.Relation) bool {
 // define maps a relation that is new, or defined differently than before. What came before under the
 // old definition goes out first; connection and counts are kept.
 func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, error) {
-	name := r.String()
-	old := a.tables[name]
-	if old != nil {
-		if err := a.flush(old); err != nil {
-			return nil, err
-		}
-	}
 	t, err := a.lookUp(ctx, r)
 	if err != nil && a.doubts(r) {
 		a.tell(err.Error() + ": its rows from here on are left out")
@@ -118,25 +111,50 @@ func (a *Applier) define(ctx context.Context, r *segment.Relation) (*table, erro
 		a.live[t.oid] = new(Live)
 	}
 	t.live = a.live[t.oid]
-	if old != nil && old.same(t) {
-		old.oid, old.always, old.live = t.oid, t.always, t.live
-		return old, nil
+	if a.counts[t.name] == nil {
+		a.counts[t.name] = new(Counts)
 	}
+	t.counts = a.counts[t.name]
+	// One table of the target may have two names in the stream, but only one at a time.
+	t.insertOnly = a.opts.InsertOnly != nil && a.opts.InsertOnly(r) && t.sql == quoteTable(a.tableSchema(r), r.Name)
 	t.worker = len(a.order) % len(a.workers)
-	t.insertOnly = a.opts.InsertOnly != nil && a.opts.InsertOnly(r)
-	if old != nil {
-		t.worker, t.counts = old.worker, old.counts
-		a.order[slices.Index(a.order, old)] = t
-	} else {
+	old := a.tables[t.oid]
+	if old == nil {
 		a.order = append(a.order, t)
+	} else {
+		if err := a.replace(old, t); err != nil {
+			return nil, err
+		}
+		if old.same(t) {
+			old.always, old.live, old.counts = t.always, t.live, t.counts
+			return old, nil
+		}
+		a.order[slices.Index(a.order, old)] = t
 	}
-	a.tables[name] = t
+	a.tables[t.oid] = t
 	return t, nil
+}
+
+// replace makes room for another definition of a table: what came under the old one comes first.
+func (a *Applier) replace(old, t *table) error {
+	t.worker = old.worker
+	if old.insertOnly != t.insertOnly {
+		t.insertOnly = false
+		return a.settle()
+	}
+	return a.flush(old)
+}
+
+// forget ends what is known of the target's tables. All that came for them is with the server.
+func (a *Applier) forget() {
+	a.generation++
+	a.order = a.order[:0]
+	clear(a.tables)
 }
 
 // same reports whether statements for one definition do for another.
 func (t *table) same(o *table) bool {
-	return t.sql == o.sql && t.kind == o.kind && t.lenient == o.lenient && slices.Equal(t.cols, o.cols) && slices.Equal(t.keys, o.keys) && slices.Equal(t.narrow, o.narrow)
+	return t.name == o.name && t.insertOnly == o.insertOnly && t.sql == o.sql && t.kind == o.kind && t.lenient == o.lenient && slices.Equal(t.cols, o.cols) && slices.Equal(t.keys, o.keys) && slices.Equal(t.narrow, o.narrow)
 }
 
 // targetColumn is a column as the target's catalog has it.
@@ -160,11 +178,11 @@ func (c targetColumn) base() string {
 // lookUp reads the target's table and checks that it is what the stream describes: the same columns, of
 // the same types. Without captured DDL, a difference means that the schema changed after the snapshot.
 func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, error) {
-	namespace, oid, kind, columns, err := a.targetColumns(ctx, r)
+	at, oid, kind, columns, err := a.targetColumns(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	t := &table{name: r.String(), sql: quoteTable(namespace, r.Name), oid: oid, kind: kind, lenient: a.doubts(r), shapes: map[string]*statement{}}
+	t := &table{name: r.String(), sql: at, oid: oid, kind: kind, lenient: a.doubts(r), shapes: map[string]*statement{}}
 	for _, c := range r.Columns {
 		i := slices.IndexFunc(columns, func(tc targetColumn) bool { return tc.name == c.Name })
 		if i < 0 {
@@ -250,7 +268,7 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 // pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
-       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text
+       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text, n.nspname, c.relname
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -261,16 +279,23 @@ left join lateral (
   select b.oid, b.typname as name, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
   from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
 ) base on true
-where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
-order by a.attnum`
+where c.relkind in ('r', 'p') and `
 
-func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (namespace string, oid uint32, kind byte, cols []targetColumn, err error) {
-	namespace = a.tableSchema(r)
-	rows, err := a.query(ctx, columnsQuery, namespace, r.Name)
-	for _, now := range a.otherSchemas(namespace, r.ID) {
-		if err == nil && len(rows) == 0 && now != namespace {
-			namespace = now
-			rows, err = a.query(ctx, columnsQuery, namespace, r.Name)
+// Conditions of columnsQuery, which the order follows.
+const (
+	byName = "n.nspname = $1 and c.relname = $2 order by a.attnum"
+	byOID  = "c.oid = $1::oid and c.relname = $2 order by a.attnum" // only the name of its schema may be an old one
+)
+
+func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (at string, oid uint32, kind byte, cols []targetColumn, err error) {
+	var rows [][][]byte
+	if known, ok := a.holds.known[r.ID]; ok {
+		rows, err = a.query(ctx, columnsQuery+byOID, itoa(int64(known)), r.Name)
+	}
+	namespace := a.tableSchema(r)
+	for _, now := range append([]string{namespace}, a.otherSchemas(namespace, r.ID)...) {
+		if err == nil && len(rows) == 0 {
+			rows, err = a.query(ctx, columnsQuery+byName, now, r.Name)
 		}
 	}
 	if err != nil {
@@ -280,7 +305,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (names
 		return "", 0, 0, nil, a.mismatch(r, "the target has no such table")
 	}
 	for _, row := range rows {
-		oid, kind = uint32(atoi(row[0])), row[1][0]
+		oid, kind, at = uint32(atoi(row[0])), row[1][0], quoteTable(string(row[11]), string(row[12]))
 		if row[2] == nil {
 			continue
 		}
@@ -290,7 +315,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (names
 			always: string(row[9]) == "1", baseOID: uint32(atoi(row[10])),
 		})
 	}
-	return namespace, oid, kind, cols, nil
+	return at, oid, kind, cols, nil
 }
 
 // otherSchemas are those in which a relation may be that the stream names in a schema: it has another name by

@@ -93,7 +93,7 @@ func (f *follower) initial(ctx context.Context, stop <-chan struct{}, g *goal) (
 		Progress: f.o.Progress, Confirm: f.o.Confirm, Log: f.o.Log, Now: f.o.Now,
 		Last: func(report *pitr.Report) string {
 			made = f.firstRecord(plan, report)
-			return createRecord(made)
+			return createRecord(made) + createTables(report.Tables)
 		},
 	})
 	return &made, err

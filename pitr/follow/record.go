@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"tidemark/internal/fault"
@@ -50,6 +52,24 @@ type record struct {
 	ArchiveTime  segment.Timestamp `json:"archive_time"`
 	SeenAt       segment.Timestamp `json:"seen_at"` // last word of a follower, by the database's clock
 	PromotedAt   segment.Timestamp `json:"promoted_at"`
+}
+
+// tablesTable remembers which table of the database is which of the source (apply.Options.Known).
+const tablesTable = "tidemark.follow_tables"
+
+// createTables gives the SQL that makes it.
+func createTables(tables map[uint32]uint32) string {
+	var b strings.Builder
+	b.WriteString("CREATE TABLE " + tablesTable + " (source oid PRIMARY KEY, target oid NOT NULL);\nCOMMENT ON TABLE " + tablesTable + " IS 'OIDs of tables at the source of restorer follow, and here';\n")
+	separator := "INSERT INTO " + tablesTable + " VALUES "
+	for _, source := range slices.Sorted(maps.Keys(tables)) {
+		fmt.Fprintf(&b, "%s(%d, %d)", separator, source, tables[source])
+		separator = ", "
+	}
+	if len(tables) > 0 {
+		b.WriteString(";\n")
+	}
+	return b.String()
 }
 
 // createRecord gives the SQL that makes a restored database one that is fed.
