@@ -170,6 +170,12 @@ func rowsFirst(m *ddl.Message, relation uint32) bool {
 	})
 }
 
+// ofSubscriptions reports whether a change is about subscriptions, which are never restored: they would take changes
+// from their publisher.
+func ofSubscriptions(m *ddl.Message) bool {
+	return len(m.Objects) > 0 && !slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return o.Type != "subscription" })
+}
+
 const inexactHint = "restore to a moment before it, or from a base snapshot taken after it; --accept-inexact goes past it"
 
 // change makes a schema change at this place of the stream. Everything before it is with the server, in
@@ -186,7 +192,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	if s.NoPrivileges && isPrivilege(m) || s.NoOwner && isOwnership(m) {
 		choice = Leave
 	}
-	if choice == Leave {
+	if choice == Leave || ofSubscriptions(m) {
 		return nil
 	}
 	if m.Inexact != "" {

@@ -320,10 +320,24 @@ func (e *execution) giveAway(ctx context.Context, conn *pgconn.PgConn) error {
 				continue // belongs to a column, and follows its table
 			}
 		}
-		if _, err := conn.Exec(ctx, "ALTER "+kind+" "+o.Identity+" OWNER TO "+quote(m.User)).ReadAll(); err != nil {
+		if err := e.giveOne(ctx, conn, kind+" "+o.Identity); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// giveOne gives one object to the role that made it at the source. What only a superuser may own, such as a foreign-data
+// wrapper, stays with the connecting role where that one is none: no replay makes superusers.
+func (e *execution) giveOne(ctx context.Context, conn *pgconn.PgConn, object string) error {
+	_, err := conn.Exec(ctx, "SAVEPOINT tidemark_owner; ALTER "+object+" OWNER TO "+quote(e.message.User)+"; RELEASE SAVEPOINT tidemark_owner").ReadAll()
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42501" {
+		return err
+	}
+	if _, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_owner; RELEASE SAVEPOINT tidemark_owner").ReadAll(); err != nil {
+		return err
+	}
+	e.tell(object + " could not be given to role " + quote(e.message.User) + ": " + err.Error())
 	return nil
 }
 
