@@ -206,6 +206,20 @@ func TestChangeBehindTheCapturesBackIsInexact(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
+// TestTableMadeUnseenIsInexact: EXPLAIN fires no event trigger, whatever it executes.
+func TestTableMadeUnseenIsInexact(t *testing.T) {
+	w := newWorld(t, nil)
+	w.catchUp()
+	r := w.start()
+	r.protected()
+	w.exec("CREATE TABLE seen AS SELECT 1 AS id; EXPLAIN ANALYZE CREATE TABLE unseen AS SELECT 1 AS id; INSERT INTO unseen VALUES (2)")
+	w.archivedPast(w.flush())
+	w.eventually("the inexact table", func() bool { return len(w.view().Inexact()) == 1 })
+	require.Equal(t, []string{"public.unseen"}, w.view().Inexact()[0].Tables)
+	r.snapshotAfter(w.view().Inexact()[0].From)
+	require.NoError(t, r.end())
+}
+
 func TestWhatNoEventTriggerSeesAsksForASnapshot(t *testing.T) {
 	w := newWorld(t, nil)
 	w.catchUp()

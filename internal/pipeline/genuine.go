@@ -133,6 +133,9 @@ func (s *sink) wholeChange(m *messageScan) error {
 		default:
 			s.changes++
 		}
+		if err == nil {
+			s.unannounced.announced(change)
+		}
 	}
 	return nil
 }

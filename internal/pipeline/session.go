@@ -65,8 +65,16 @@ func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *s
 		return err
 	}
 	r.firstSample(ctx, sequences)
+	var tables *unannounced
+	err = r.withSource(ctx, func(conn *pgx.Conn) (err error) {
+		tables, err = newUnannounced(ctx, conn)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listing the tables: %w", err)
+	}
 	return r.receive(ctx, stop, stream, sessionStart{
-		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected), watch: watch,
+		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected), watch: watch, tables: tables,
 	})
 }
 
@@ -168,6 +176,7 @@ type sessionStart struct {
 	resent    *resent
 	sequences *sequenceSampler
 	watch     *watch
+	tables    *unannounced
 }
 
 // receive streams into the archive until the end is reached or something fails.
@@ -277,7 +286,7 @@ func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publish
 		},
 		end: end, last: end, now: time.Now(), watermarkAt: time.Now(),
 		relations: map[uint32]*relationState{}, types: map[uint32]*typeState{},
-		shapes: map[uint32]shownShape{}, capturing: start.watch.capturing.Load,
+		unannounced: start.tables, shapes: map[uint32]shownShape{}, capturing: start.watch.capturing.Load,
 		keys: start.watch.keys.keys,
 		judge: func(commit segment.LSN, made func([][]byte) bool) (authenticity, error) {
 			return start.watch.judge(ctx, commit, made)

@@ -54,6 +54,7 @@ type sink struct {
 	relations   map[uint32]*relationState
 	types       map[uint32]*typeState
 	shapes      map[uint32]shownShape
+	unannounced *unannounced
 	changes     int         // schema changes seen
 	capturing   func() bool // whether schema changes are written into the stream
 	judge       func(commit segment.LSN, made func(keys [][]byte) bool) (authenticity, error)
@@ -112,6 +113,9 @@ func (s *sink) Commit(c segment.Commit) error {
 	if c.CommitLSN != s.begin.CommitLSN || c.EndLSN <= c.CommitLSN {
 		return fmt.Errorf("the server began a transaction with commit LSN %s and ended it with %s (end %s)", s.begin.CommitLSN, c.CommitLSN, c.EndLSN)
 	}
+	for _, table := range s.unannounced.commit() {
+		s.notExact("table "+table+" was made and that was not captured (EXPLAIN ANALYZE CREATE TABLE AS, event_triggers = off?)", []string{table})
+	}
 	if err := s.writer.Commit(c); err != nil {
 		return err
 	}
@@ -136,6 +140,7 @@ func (s *sink) Relation(r *segment.Relation) error {
 // without any such change in between was made behind the capture's back.
 func (s *sink) shown(r *segment.Relation) {
 	s.onRel(r, s.begin.CommitLSN)
+	s.unannounced.shown(r, s.capturing() && !s.skipping)
 	shape, before := relationShape(r), s.shapes[r.ID]
 	if s.capturing() && before.shape != "" && before.shape != shape && before.changes == s.changes && !s.skipping {
 		at := s.begin.CommitLSN
