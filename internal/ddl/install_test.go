@@ -51,6 +51,18 @@ func testInstall(t *testing.T, server *postgres.Server) {
 		require.True(t, status.Current, "%+v", status)
 	}
 	s.messages()
+
+	// A statement doesn't fail with the capture, whatever of it is gone: Probe and the archiver see that it is.
+	s.must("DROP FUNCTION tidemark.ddl_failed; DROP FUNCTION tidemark.ddl_capture")
+	s.must("CREATE TABLE unseen (id int); DROP TABLE unseen")
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	s.must("DROP FUNCTION tidemark.ddl_who, tidemark.ddl_settings")
+	s.must("CREATE TABLE unseen (id int); DROP TABLE unseen")
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	s.must("DROP SCHEMA tidemark CASCADE")
+	s.must("CREATE TABLE unseen (id int); DROP TABLE unseen")
+	require.NoError(t, ddl.Install(ctx, s.conn, ddl.Options{}))
+	s.contents()
 	uninstalls(t, s)
 }
 

@@ -26,7 +26,12 @@ BEGIN
   PERFORM tidemark.ddl_capture(tg_event, tg_tag, tidemark.ddl_who(tg_event), tidemark.ddl_settings());
 EXCEPTION WHEN OTHERS THEN
   GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, place = PG_EXCEPTION_CONTEXT;
-  PERFORM tidemark.ddl_failed(tg_event, tg_tag, tidemark.ddl_who(tg_event), state, place);
+  BEGIN
+    PERFORM tidemark.ddl_failed(tg_event, tg_tag, tidemark.ddl_who(tg_event), state, place);
+  EXCEPTION WHEN OTHERS THEN
+    -- Functions are missing: the archiver sees that capture is incomplete.
+    RAISE WARNING 'Tidemark could not capture a schema change (%): SQLSTATE %', tg_tag, SQLSTATE;
+  END;
 END
 $tidemark$;
 
