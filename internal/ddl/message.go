@@ -43,6 +43,9 @@ type Message struct {
 	// State has a fingerprint of each relation that the change made or altered, as it stood after the
 	// statement; the replay compares it on servers of the same major version.
 	State []RelationState `json:"state,omitempty"`
+	// Snapshot is what State was read under, or an earlier one (a pg_snapshot). A transaction that was not in it
+	// may have committed before this one: State doesn't know of it, and the replay does.
+	Snapshot string `json:"snapshot,omitempty"`
 	// ServerVersion is server_version_num of the source.
 	ServerVersion int `json:"server_version"`
 

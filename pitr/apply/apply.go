@@ -89,6 +89,7 @@ type Applier struct {
 	nth        int                       // of changes, the next to come
 	changed    bool                      // by the open transaction: the schema
 	settled    segment.LSN               // commit of the last transaction that changed the schema
+	recent     recent                    // transactions that changed the schema last
 	holds      holds
 	doubted    map[string]bool // tables that inexact changes were about
 	doubtAll   bool
@@ -172,6 +173,7 @@ func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 		changed := len(a.changes) > 0
 		if a.changed {
 			a.settled, a.changed = a.begin.CommitLSN, false
+			a.recent.add(a.begin.XID)
 		}
 		a.changes, a.nth = nil, 0
 		return a.commit(changed && a.opts.Atomic != nil)

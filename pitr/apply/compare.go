@@ -3,6 +3,9 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -49,4 +52,36 @@ func compareRelation(ctx context.Context, conn *pgconn.PgConn, st ddl.RelationSt
 		return fmt.Errorf("%s.%s is not what it became at the source", st.Schema, st.Name)
 	}
 	return nil
+}
+
+// recent are the last transactions that changed the schema. One that committed just before a statement may not
+// have been seen by it yet: a commit is in the log before others see it.
+type recent []uint32
+
+const maxRecent = 64
+
+func (r *recent) add(xid uint32) {
+	*r = append(*r, xid)
+	if len(*r) > maxRecent {
+		*r = slices.Delete(*r, 0, 1)
+	}
+}
+
+// seenBy reports whether all are in a snapshot (xmin:xmax:xid,xid,… of transactions under way); true for none.
+func (r recent) seenBy(snapshot string) bool {
+	parts := strings.Split(snapshot, ":")
+	if len(parts) != 3 {
+		return true
+	}
+	xmax, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return true
+	}
+	open := map[uint32]bool{}
+	for _, xid := range strings.Split(parts[2], ",") {
+		if n, err := strconv.ParseUint(xid, 10, 64); err == nil {
+			open[uint32(n)] = true
+		}
+	}
+	return !slices.ContainsFunc(r, func(xid uint32) bool { return open[xid] || int32(xid-uint32(xmax)) >= 0 })
 }

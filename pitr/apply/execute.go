@@ -24,7 +24,7 @@ type execution struct {
 	choice  Choice
 	source  segment.Begin
 	atomic  bool // the transaction goes on after it
-	alone   bool // no other transaction's change was committed between the statement and its commit
+	alone   bool // the source read the state of relations with all changes in it that are here already
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream

@@ -289,7 +289,7 @@ var access = []kind{
 	exact("grant others", `GRANT [[USAGE ON SCHEMA {schema}|USAGE ON SEQUENCE {sequence}|EXECUTE ON FUNCTION {function}|USAGE ON TYPE {anytype}]] TO {role}`),
 	exact("revoke", `REVOKE [[SELECT|ALL|UPDATE]] ON {anytable} FROM {role} CASCADE`),
 	exact("revoke from all", `REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC`),
-	exact("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
+	solo("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
 }
 
 var comments = []kind{

@@ -122,6 +122,7 @@ DECLARE
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   state jsonb;
+  snapshot text := pg_current_snapshot()::text; -- taken before state is
   why text;
   touched oid[];
   statement text;
@@ -220,7 +221,7 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'state', state, 'server_version', current_setting('server_version_num')::int)));
+    'state', state, 'snapshot', CASE WHEN state IS NOT NULL THEN snapshot END, 'server_version', current_setting('server_version_num')::int)));
   IF tidemark.ddl_all_tables() AND keyless THEN
     PERFORM tidemark.ddl_identity(NULL);
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
