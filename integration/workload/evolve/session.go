@@ -85,7 +85,11 @@ func (s *session) transact(ctx context.Context) error {
 	case err != nil:
 		return err
 	case c.kind.forms == alone:
-		return s.counted(c, s.run(ctx, c.statements[0], s.protocol()))
+		err := s.run(ctx, c.statements[0], s.protocol())
+		if err != nil {
+			err = errors.Join(err, s.tidy(ctx))
+		}
+		return s.counted(c, err)
 	case s.rng.IntN(4) == 0:
 		return s.counted(c, s.inForm(ctx, c, false))
 	case s.rng.IntN(5) == 0:
@@ -93,6 +97,30 @@ func (s *session) transact(ctx context.Context) error {
 	default:
 		return s.inTransaction(ctx, c)
 	}
+}
+
+// tidy removes what a statement that failed halfway has left, as its author would: an index that isn't valid, which
+// the next rewrite of its table makes valid with no statement to tell of it, and a partition half detached.
+func (s *session) tidy(ctx context.Context) error {
+	if err := s.exec(ctx, "ROLLBACK; RESET ROLE"); err != nil {
+		return err
+	}
+	rows, err := s.query(ctx, `
+		SELECT format('DROP INDEX %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname !~ '^pg_'
+		UNION ALL
+		SELECT format('ALTER TABLE %I.%I DETACH PARTITION %I.%I FINALIZE', pn.nspname, p.relname, n.nspname, c.relname)
+		FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhdetachpending`)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := s.run(ctx, string(row[0]), simple); err != nil && !expected(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // draw makes the statements of a change of a random kind, of another one when there is nothing to change.
