@@ -101,10 +101,10 @@ func (r *run) checkInexact() error {
 	return nil
 }
 
-// withheld reports whether rows of a relation may be missing in the stream from the start: a change takes
-// effect only where it stands, and the replay sees it there.
-func (r *run) withheld(rel *segment.Relation) bool {
+// withheld reports whether rows of a relation in a transaction may not fit what the target has. What a single change at
+// a position did counts from there on, anything else from the start.
+func (r *run) withheld(rel *segment.Relation, commit segment.LSN) bool {
 	return r.o.AcceptInexact && slices.ContainsFunc(r.plan.Inexact, func(i catalog.Inexact) bool {
-		return i.To > i.From+1 && (len(i.Tables) == 0 || slices.Contains(i.Tables, rel.String()))
+		return (i.To > i.From+1 || commit >= i.From) && (len(i.Tables) == 0 || slices.Contains(i.Tables, rel.String()))
 	})
 }

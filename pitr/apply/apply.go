@@ -46,9 +46,9 @@ type Options struct {
 	Atomic *Atomic // nil: in parallel, with nothing whole before Finish
 
 	Schema *Schema // nil: schema changes in the stream are passed over
-	// Inexact says that rows of a relation may be missing or there already, so that operations which don't fit
-	// are passed over. nil: none.
-	Inexact func(*segment.Relation) bool
+	// Inexact says that rows of a relation, in the transaction with that commit LSN, may be missing or there already,
+	// so that operations which don't fit are passed over. nil: none.
+	Inexact func(*segment.Relation, segment.LSN) bool
 }
 
 // Name is a table's, unquoted.

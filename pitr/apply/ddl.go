@@ -311,7 +311,7 @@ func (a *Applier) doubts(r *segment.Relation) bool {
 	if a.doubtAll || a.doubted[r.String()] {
 		return true
 	}
-	return a.opts.Inexact != nil && a.opts.Inexact(r)
+	return a.opts.Inexact != nil && a.opts.Inexact(r, a.begin.CommitLSN)
 }
 
 // isPrivilege reports whether a change is about privileges alone.
