@@ -154,7 +154,8 @@ func concerns(x hold, m *ddl.Message) bool {
 	case holdTrigger, holdRule:
 		return len(m.State) > 0 || strings.Contains(m.Tag, "TABLE") || strings.Contains(m.Tag, "TRIGGER") || strings.Contains(m.Tag, "RULE") || strings.Contains(m.Tag, "VIEW")
 	case holdIdentity:
-		return x.source == "0" || slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return itoa(int64(o.OID)) == x.source }) ||
+		// CREATE TABLE may take it over: LIKE ... INCLUDING IDENTITY, and PARTITION OF from 17 on.
+		return x.source == "0" || m.Tag == "CREATE TABLE" || slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return itoa(int64(o.OID)) == x.source }) ||
 			slices.ContainsFunc(m.State, func(st ddl.RelationState) bool { return itoa(int64(st.OID)) == x.source })
 	}
 	return false
