@@ -294,6 +294,9 @@ var capturedStrings = []string{
 	 CREATE TABLE refs_none (id int REFERENCES prim) PARTITION BY RANGE (id); INSERT INTO prim VALUES (1), (2); INSERT INTO refs VALUES (1); TRUNCATE prim, refs, refs_none; INSERT INTO prim VALUES (3)`,
 	`CREATE DOMAIN small AS int; CREATE TABLE smalls (v small, w text); ALTER TABLE smalls REPLICA IDENTITY FULL; INSERT INTO smalls VALUES (55), (5), (6);
 	 ALTER DOMAIN small ADD CONSTRAINT low CHECK (VALUE < 11) NOT VALID; UPDATE smalls SET v = 10 WHERE v = 55; DELETE FROM smalls WHERE v = 5`,
+	`CREATE ROLE captured_super SUPERUSER; SET ROLE captured_super; CREATE SCHEMA captured_super; CREATE TABLE hers (id int PRIMARY KEY); CREATE FOREIGN DATA WRAPPER hers; RESET ROLE`,
+	`SET ROLE captured_super; DROP TABLE hers; CREATE SCHEMA others CREATE TABLE theirs (id int PRIMARY KEY); SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC; COMMENT ON LARGE OBJECT 4711 IS 'x';
+	 RESET ROLE; ALTER ROLE captured_super NOSUPERUSER`,
 }
 
 // TestReplayCapturedChanges replays what the event triggers of the source wrote.

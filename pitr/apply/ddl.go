@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -170,10 +171,13 @@ func rowsFirst(m *ddl.Message, relation uint32) bool {
 	})
 }
 
-// ofSubscriptions reports whether a change is about subscriptions, which are never restored: they would take changes
-// from their publisher.
-func ofSubscriptions(m *ddl.Message) bool {
-	return len(m.Objects) > 0 && !slices.ContainsFunc(m.Objects, func(o ddl.Object) bool { return o.Type != "subscription" })
+var ofLargeObjects = regexp.MustCompile(`(?is)^\s*(?:GRANT|REVOKE)\b.*\bON\s+LARGE\s+OBJECT\b`)
+
+// neverRestored reports whether a change is about nothing but what is never restored: subscriptions, which would take
+// changes from their publisher, and large objects.
+func neverRestored(m *ddl.Message) bool {
+	other := func(o ddl.Object) bool { return o.Type != "subscription" && o.Type != "large object" }
+	return len(m.Objects) > 0 && !slices.ContainsFunc(m.Objects, other) || isPrivilege(m) && ofLargeObjects.MatchString(m.SQL)
 }
 
 const inexactHint = "restore to a moment before it, or from a base snapshot taken after it; --accept-inexact goes past it"
@@ -192,7 +196,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	if s.NoPrivileges && isPrivilege(m) || s.NoOwner && isOwnership(m) {
 		choice = Leave
 	}
-	if choice == Leave || ofSubscriptions(m) {
+	if choice == Leave || neverRestored(m) {
 		return nil
 	}
 	if m.Inexact != "" {

@@ -143,22 +143,25 @@ var withNoData = regexp.MustCompile(`(?is)\bwith\s+no\s+data\s*;?\s*$`)
 // a tablespace that isn't there.
 const maxAttempts = 20
 
-// attempts executes the statement as the role that executed it at the source and, where that may not be,
-// as the connecting role, giving away what it made.
+// attempts executes the statement as the role that executed it at the source; where that has lesser rights here, as
+// that role made a superuser for this statement, if the connecting role is one; else as the connecting role,
+// giving away what it made.
 func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql string) error {
-	role := e.message.User
+	role, raised := e.message.User, false
 	if e.schema.NoOwner {
 		role = ""
 	}
 	for range maxAttempts {
-		err := e.attempt(ctx, conn, sql, role)
+		err := e.attempt(ctx, conn, sql, role, raised)
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
 		if err == nil || !ok {
 			return err
 		}
 		switch {
+		case pgErr.Code == "42501" && role != "" && !raised:
+			raised = true // it has lesser rights here
 		case pgErr.Code == "42501" && role != "":
-			role = "" // the role has lesser rights here
+			role, raised = "", false
 		case missingRole(pgErr) != "" && !(e.schema.NoOwner && e.schema.NoPrivileges):
 			name := missingRole(pgErr)
 			if _, makeErr := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); makeErr != nil {
@@ -198,7 +201,7 @@ func missingRole(e *pgconn.PgError) string {
 }
 
 // attempt executes the statement in a savepoint, with the settings it had at the source.
-func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role string) error {
+func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role string, raised bool) error {
 	back, err := e.settings(ctx, conn)
 	if err != nil {
 		return err
@@ -210,9 +213,17 @@ func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role 
 	if err := run("SAVEPOINT tidemark_attempt"); err != nil {
 		return err
 	}
-	err = e.under(ctx, conn, role)
+	if raised {
+		err = e.raise(ctx, conn, role)
+	}
+	if err == nil {
+		err = e.under(ctx, conn, role)
+	}
 	if err == nil {
 		err = run(sql)
+	}
+	if err == nil && raised {
+		err = run("SET LOCAL ROLE NONE; ALTER ROLE " + quote(role) + " NOSUPERUSER")
 	}
 	if err == nil && role == "" && !e.schema.NoOwner {
 		err = errors.Join(run("SET LOCAL search_path = ''"), e.giveAway(ctx, conn))
@@ -227,6 +238,24 @@ func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role 
 		return err
 	}
 	return run("RELEASE SAVEPOINT tidemark_attempt")
+}
+
+// raise makes a role a superuser. Nobody else ever sees it: it is taken back in the same transaction. Where that may not
+// be, or another session changes the role too, the error is one of lacking rights.
+func (e *execution) raise(ctx context.Context, conn *pgconn.PgConn, role string) error {
+	lacking := &pgconn.PgError{Code: "42501", Message: "role " + quote(role) + " can't be made a superuser for a statement"}
+	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_roles r, pg_catalog.pg_roles u where r.rolname = $1 and not r.rolsuper and u.rolname = current_user and u.rolsuper", role)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		return lacking
+	}
+	_, err = conn.Exec(ctx, "ALTER ROLE "+quote(role)+" SUPERUSER").ReadAll()
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return lacking
+	}
+	return err
 }
 
 // Settings that stay as replay has them: function bodies may name what comes later, and tablespaces are

@@ -61,7 +61,7 @@ func (t *table) prepareInsert() {
 
 // conflict lets an insert pass whose row may be there already.
 func (t *table) conflict() string {
-	if t.lenient {
+	if t.lenient && !t.ruled {
 		return " ON CONFLICT DO NOTHING"
 	}
 	return ""

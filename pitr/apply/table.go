@@ -38,6 +38,7 @@ type table struct {
 	insertOnly bool
 	always     bool // an identity column is GENERATED ALWAYS: no update can assign it
 	lenient    bool // rows may be missing, or there already
+	ruled      bool // it has rules, which ON CONFLICT can't be used beside, though they don't fire
 	live       *Live
 	insert     *statement
 	copySQL    string
@@ -165,6 +166,7 @@ type targetColumn struct {
 	modifier                   int32
 	generated                  bool
 	always                     bool // GENERATED ALWAYS AS IDENTITY
+	ruled                      bool // its table has rules
 }
 
 // base names the type below a domain.
@@ -194,6 +196,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 		}
 		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), key: c.Key(), derived: tc.generated})
 		t.always = t.always || tc.always
+		t.ruled = t.ruled || tc.ruled
 		columns = slices.Delete(columns, i, i+1)
 	}
 	for _, tc := range columns {
@@ -268,7 +271,7 @@ func (a *Applier) mismatch(r *segment.Relation, format string, args ...any) erro
 // pgoutput names that one too (src/backend/replication/logical/proto.c, logicalrep_write_typ).
 const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
-       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text, n.nspname, c.relname
+       base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text, n.nspname, c.relname, c.relhasrules::int::text
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -312,7 +315,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (at st
 		cols = append(cols, targetColumn{
 			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
 			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]), element: string(row[8]),
-			always: string(row[9]) == "1", baseOID: uint32(atoi(row[10])),
+			always: string(row[9]) == "1", baseOID: uint32(atoi(row[10])), ruled: string(row[13]) == "1",
 		})
 	}
 	return at, oid, kind, cols, nil
