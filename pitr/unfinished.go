@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -75,12 +76,35 @@ func openPlace(ctx context.Context, c *connector, create bool) (*place, error) {
 
 // lock keeps other restores away for as long as the connection is open; one that doesn't get it is closed.
 func (p *place) lock(ctx context.Context, key string) error {
-	got, err := queryValue(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
-	if err == nil && got != "1" {
-		err = fault.New(fault.Conflict, "wait for it, or end its sessions", "another restore into database %q is under way", p.final)
+	err := p.tryLock(ctx, key)
+	// The server notices a little later that a restore was killed: its session may still hold the lock.
+	patience := time.NewTimer(lockPatience)
+	defer patience.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for fault.CodeOf(err) == fault.Conflict {
+		select {
+		case <-tick.C:
+			err = p.tryLock(ctx, key)
+			continue
+		case <-patience.C:
+		case <-ctx.Done():
+		}
+		break
 	}
 	if err != nil {
 		closeNow(p.admin)
+	}
+	return err
+}
+
+// lockPatience bounds the wait for a killed restore's session to end.
+const lockPatience = 10 * time.Second
+
+func (p *place) tryLock(ctx context.Context, key string) error {
+	got, err := queryValue(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
+	if err == nil && got != "1" {
+		err = fault.New(fault.Conflict, "wait for it, or end its sessions", "another restore into database %q is under way", p.final)
 	}
 	return err
 }
