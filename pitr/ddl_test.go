@@ -296,6 +296,8 @@ var capturedStrings = []string{
 	 ALTER DOMAIN small ADD CONSTRAINT low CHECK (VALUE < 11) NOT VALID; UPDATE smalls SET v = 10 WHERE v = 55; DELETE FROM smalls WHERE v = 5`,
 	`CREATE ROLE captured_super SUPERUSER; SET ROLE captured_super; CREATE SCHEMA captured_super; CREATE TABLE hers (id int PRIMARY KEY); CREATE FOREIGN DATA WRAPPER hers; RESET ROLE`,
 	`SET ROLE captured_super; DROP TABLE hers; CREATE SCHEMA others CREATE TABLE theirs (id int PRIMARY KEY); SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC; COMMENT ON LARGE OBJECT 4711 IS 'x';
+	 CREATE TEMP TABLE passing (a int); CREATE FUNCTION f_of_passing() RETURNS SETOF passing LANGUAGE sql AS 'SELECT * FROM passing'; CREATE FUNCTION of_passing(passing) RETURNS int LANGUAGE sql AS 'SELECT 1';
+	 DROP FUNCTION f_of_passing(); DROP TABLE passing CASCADE;
 	 RESET ROLE; ALTER ROLE captured_super NOSUPERUSER`,
 }
 

@@ -168,6 +168,10 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 				return errors.Join(err, makeErr)
 			}
 			e.tell("role " + quote(name) + " was missing and was made without login, password and rights over the server")
+		case pgErr.Code == "42883" && dropsRoutine[e.message.Tag]:
+			// One over a temporary type is never captured, as it goes with that; only its DROP is.
+			e.tell(describeChange(e.message, e.source) + " had nothing to drop: " + err.Error())
+			return nil
 		case pgErr.Code == "42704" && pgErr.Routine == "get_tablespace_oid":
 			without := tablespace.ReplaceAllString(sql, "")
 			if without == sql {
@@ -188,6 +192,8 @@ var (
 	setTablespace = regexp.MustCompile(`(?i)\bSET\s+TABLESPACE\b`)
 	quotedName    = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
 )
+
+var dropsRoutine = map[string]bool{"DROP FUNCTION": true, "DROP PROCEDURE": true, "DROP ROUTINE": true, "DROP AGGREGATE": true}
 
 // missingRole returns the name of a role that the server says it lacks, whatever language it speaks.
 func missingRole(e *pgconn.PgError) string {
