@@ -249,6 +249,9 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 		if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
 			return err
 		}
+		if t.manifest.Schema, err = withoutPassing(ctx, t.main, t.manifest.Schema); err != nil {
+			return err
+		}
 		if err := settleInheritedStorage(ctx, t.main, t.manifest.Schema); err != nil {
 			return err
 		}
