@@ -31,9 +31,10 @@ test: deps lint fuzz ## everything, on a machine where nothing was installed by 
 test-matrix: deps ## archive on each of PostgreSQL 14 to 18, restore on the same and on each newer one
 	TIDEMARK_TEST_VERSIONS="14 15 16 17 18" $(GO) test -timeout $(TIMEOUT) -v ./integration/matrix
 
-# PostgreSQL's own regression suite (Debian's source package) through base snapshot, stream and restore. Part of test, too.
+# PostgreSQL's own regression suite (Debian's source package) through base snapshot, stream and restore. test does it too,
+# but for the replay of every stretch between two base snapshots.
 test-regress: deps ## the database of PostgreSQL's regression suite comes back the same
-	$(GO) test -timeout $(TIMEOUT) -v ./integration/regress
+	TIDEMARK_TEST_REPLAY=1 $(GO) test -timeout $(TIMEOUT) -v ./integration/regress
 
 lint: ## formatting and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
