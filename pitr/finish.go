@@ -52,9 +52,10 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// noteSequences tells if the newest sample of the sequences is older than the target.
+// noteSequences tells if the newest sample of the sequences is older than the last commit restored.
 func (r *run) noteSequences(at segment.LSN, sequences int) {
-	if at < r.plan.Cut && sequences > 0 && r.plan.Transactions > 0 {
+	kept := r.plan.LastKept
+	if at < r.plan.Cut && sequences > 0 && r.plan.Transactions > 0 && (kept == nil || at <= kept.LSN) {
 		r.note(fmt.Sprintf("no sample of the sequences at or after the target is archived: they are as of LSN %s, or as high as their columns need", at))
 	}
 }

@@ -68,6 +68,9 @@ func (c *promoteCmd) print(env *cli.Env, p *follow.Promotion) error {
 	if !p.Complete {
 		fmt.Fprintf(env.Stdout, "later commits  are missing: %s\n", p.Missing)
 	}
-	_, err := fmt.Fprintf(env.Stdout, "sequences      %d set past what is used\n", p.Sequences)
-	return err
+	fmt.Fprintf(env.Stdout, "sequences      %d set past what is used\n", p.Sequences)
+	for _, note := range p.Notes {
+		fmt.Fprintf(env.Stdout, "note           %s\n", note)
+	}
+	return nil
 }

@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"tidemark/internal/basesnapshot"
-	"tidemark/segment"
 	"tidemark/walstream"
 )
 
@@ -29,33 +25,26 @@ const (
 type activity struct {
 	lastCommit atomic.Int64 // Unix nanoseconds of receipt
 	unsettled  atomic.Bool
-	commits    atomic.Int64
 }
 
 func (a *activity) commit(received time.Time, heartbeat bool) {
 	a.lastCommit.Store(received.UnixNano())
 	a.unsettled.Store(!heartbeat)
-	if !heartbeat {
-		a.commits.Add(1)
-	}
 }
 
 // monitor watches the source over an ordinary connection of its own: how much WAL and vacuum the slot holds
-// back, whether the server is shutting down, the sequences; and it writes heartbeats when the database is
-// idle. It never touches the stream.
+// back, whether the server is shutting down; and it writes heartbeats when the database is idle. It never touches
+// the stream.
 type monitor struct {
-	cfg       *Config
-	metrics   *metrics
-	activity  *activity
-	sequences func() *sequenceSampler // of the current session, nil when there is none
-	stopping  func()                  // called when the server says that it shuts down
-	alive     func()                  // called when it answers
-	log       *slog.Logger
+	cfg      *Config
+	metrics  *metrics
+	activity *activity
+	stopping func() // called when the server says that it shuts down
+	alive    func() // called when it answers
+	log      *slog.Logger
 
 	heartbeatAt time.Time
 	looked      time.Time
-	sampled     time.Time
-	sampledAt   int64 // activity.commits then
 }
 
 // run works until ctx ends, connecting again whenever the connection is lost.
@@ -118,9 +107,6 @@ func (m *monitor) once(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-	if err := m.sample(query, conn, now); err != nil {
-		return err
-	}
 	return m.beat(query, conn, now)
 }
 
@@ -140,17 +126,6 @@ func (m *monitor) look(ctx context.Context, conn *pgx.Conn) error {
 		m.metrics.xminAge.Set(float64(slot.CatalogXminAge))
 	}
 	return nil
-}
-
-// sample reads the sequences once after commits have come, at most once per segment age.
-func (m *monitor) sample(ctx context.Context, conn *pgx.Conn, now time.Time) error {
-	s := m.sequences()
-	commits := m.activity.commits.Load()
-	if s == nil || now.Sub(m.sampled) < m.cfg.SegmentMaxAge || s.sampledOnce() && commits == m.sampledAt {
-		return nil
-	}
-	m.sampled, m.sampledAt = now, commits
-	return s.sample(ctx, conn)
 }
 
 // beat writes a heartbeat: soon after the last commit, so that its time is settled, and then once an interval.
@@ -175,52 +150,4 @@ func (m *monitor) beat(ctx context.Context, conn *pgx.Conn, now time.Time) error
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	return nil
-}
-
-// sequenceSampler holds the newest reading of the source's sequences. The stream does not carry them
-// (rule 23), so segments do: a restore takes the first reading at or after its target.
-type sequenceSampler struct {
-	mu      sync.Mutex
-	lsn     segment.LSN // of the newest reading; 0: none yet
-	values  []segment.Sequence
-	changed bool // values differ from those last put into a segment of this session
-	given   segment.LSN
-}
-
-func (s *sequenceSampler) sampledOnce() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lsn != 0
-}
-
-// sample reads all sequences that the role may read. The position is read first: the values are those of
-// that position or later, never earlier.
-func (s *sequenceSampler) sample(ctx context.Context, conn *pgx.Conn) error {
-	values, lsn, err := basesnapshot.SampleSequences(ctx, conn)
-	if err != nil {
-		return err
-	}
-	s.set(lsn, values)
-	return nil
-}
-
-func (s *sequenceSampler) set(lsn segment.LSN, values []segment.Sequence) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed = s.changed || s.lsn == 0 || !slices.Equal(s.values, values)
-	s.lsn, s.values = lsn, values
-}
-
-// take returns the newest reading for the segment being closed, and whether the segment must carry its
-// values. A zero LSN: there is no reading newer than the last one taken.
-func (s *sequenceSampler) take() (lsn segment.LSN, values []segment.Sequence, changed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lsn == s.given {
-		return 0, nil, false
-	}
-	s.given = s.lsn
-	changed = s.changed
-	s.changed = false
-	return s.lsn, s.values, changed
 }

@@ -49,10 +49,9 @@ type runner struct {
 
 	announcing sync.Mutex
 
-	mu        sync.Mutex
-	sequences *sequenceSampler // of the current session
-	endNow    func(error)      // ends the current session
-	grace     *time.Timer      // runs while the primary says that it shuts down
+	mu     sync.Mutex
+	endNow func(error) // ends the current session
+	grace  *time.Timer // runs while the primary says that it shuts down
 }
 
 func newRunner(cfg Config) (*runner, error) {
@@ -77,7 +76,7 @@ func (r *runner) run(ctx context.Context, stop <-chan struct{}) error {
 	group, ctx := errgroup.WithContext(ctx)
 	background, endBackground := context.WithCancel(ctx)
 	group.Go(func() error {
-		m := &monitor{cfg: &r.cfg, metrics: r.metrics, activity: &r.activity, log: r.log, sequences: r.currentSequences,
+		m := &monitor{cfg: &r.cfg, metrics: r.metrics, activity: &r.activity, log: r.log,
 			stopping: r.primaryStopping, alive: r.primaryAlive}
 		m.run(background)
 		return nil
@@ -265,27 +264,21 @@ func (r *runner) endSession(cause error) {
 }
 
 // enter makes a session the current one and returns its context and how to leave it.
-func (r *runner) enter(ctx context.Context, s *sequenceSampler) (context.Context, func()) {
+func (r *runner) enter(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.endNow, r.sequences = cancel, s
+	r.endNow = cancel
 	return ctx, func() {
 		cancel(nil)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.endNow, r.sequences = nil, nil
+		r.endNow = nil
 		r.metrics.streaming.Store(false)
 		r.announce()
 		r.metrics.segmentOpened.Store(0)
 		r.metrics.pending.reset()
 	}
-}
-
-func (r *runner) currentSequences() *sequenceSampler {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sequences
 }
 
 // announce tells whether the source is protected: streamed from, with a base snapshot of the newest history

@@ -19,17 +19,16 @@ import (
 // something ends it. It returns nil when the end was asked for and everything received is archived and
 // acknowledged.
 func (r *runner) session(ctx context.Context, stop <-chan struct{}) error {
-	sequences := &sequenceSampler{}
-	ctx, leave := r.enter(ctx, sequences)
+	ctx, leave := r.enter(ctx)
 	defer leave()
-	err := r.stretch(ctx, stop, sequences)
+	err := r.stretch(ctx, stop)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx) // why it was ended, rather than what was going on then
 	}
 	return err
 }
 
-func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *sequenceSampler) error {
+func (r *runner) stretch(ctx context.Context, stop <-chan struct{}) error {
 	if err := r.catalog.Refresh(ctx); err != nil {
 		return err
 	}
@@ -64,7 +63,6 @@ func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *s
 	if err != nil {
 		return err
 	}
-	r.firstSample(ctx, sequences)
 	var tables *unannounced
 	err = r.withSource(ctx, func(conn *pgx.Conn) (err error) {
 		tables, err = newUnannounced(ctx, conn)
@@ -73,22 +71,11 @@ func (r *runner) stretch(ctx context.Context, stop <-chan struct{}, sequences *s
 	if err != nil {
 		return fmt.Errorf("listing the tables: %w", err)
 	}
+	sequences := newSequenceSampler(&r.cfg, r.log)
+	defer sequences.close()
 	return r.receive(ctx, stop, stream, sessionStart{
 		history: history.Number, epoch: epoch, sequences: sequences, resent: newResent(history.End, expected), watch: watch, tables: tables,
 	})
-}
-
-// firstSampleTimeout bounds the reading of sequences before streaming: one may be locked.
-const firstSampleTimeout = 2 * time.Second
-
-// firstSample reads the sequences once, so that a run too short for the monitor archives them too.
-func (r *runner) firstSample(ctx context.Context, sequences *sequenceSampler) {
-	ctx, cancel := context.WithTimeout(ctx, firstSampleTimeout)
-	defer cancel()
-	if err := r.withSource(ctx, func(conn *pgx.Conn) error { return sequences.sample(ctx, conn) }); err != nil {
-		// The monitor tries again, and a restore without a reading says so.
-		r.log.Warn("the sequences could not be read", "err", err)
-	}
 }
 
 // judge compares archive and server and returns the archived commits that the server has to send again.
@@ -270,7 +257,8 @@ func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publish
 	archive := r.catalog.View().Identity().UUID()
 	end := start.resent.end
 	return &sink{
-		cfg: &r.cfg, pub: pub, resent: start.resent, sequences: start.sequences, stop: stop, until: r.untilReady,
+		cfg: &r.cfg, pub: pub, resent: start.resent, sequences: start.sequences, stop: stop,
+		sample: func(at segment.LSN, last bool) { start.sequences.refresh(ctx, at, last) }, until: r.untilReady,
 		upload:  func(lsn segment.LSN, p segment.Part) (*upload, error) { return pub.upload(ctx, lsn, p) },
 		enqueue: func(j job) error { return pub.enqueue(ctx, j) },
 		newWriter: func(lsn segment.LSN, emit func(segment.Part) error) (*segment.Writer, error) {

@@ -33,6 +33,7 @@ type sink struct {
 	resent    *resent
 	onCommit  func(received time.Time, heartbeat bool)
 	onRel     func(*segment.Relation, segment.LSN)
+	sample    func(at segment.LSN, last bool) // sequenceSampler.refresh in the session's context
 	sequences *sequenceSampler
 	stop      <-chan struct{}    // closed: finish at the next transaction's end
 	until     func() segment.LSN // finish once everything up to here is archived; 0: not yet
@@ -67,6 +68,7 @@ type sink struct {
 	watermarkAt time.Time
 	urgentSince time.Time // since when a stopping primary waits; zero: it doesn't
 	stopSince   time.Time
+	finishing   bool // what is open is closed for good
 }
 
 type relationState struct {
@@ -315,6 +317,9 @@ func (s *sink) open(commit time.Time) error {
 
 // close ends the open segment and hands it to the publisher.
 func (s *sink) close() error {
+	if s.urgentSince.IsZero() { // a primary that shuts down must not wait for it
+		s.sample(s.last, s.finishing)
+	}
 	lsn, values, changed := s.sequences.take()
 	if changed {
 		s.writer.SetSequences(lsn, values)
@@ -441,6 +446,7 @@ func (s *sink) tickStopping() error {
 }
 
 func (s *sink) finish() error {
+	s.finishing = true
 	if err := s.settle(); err != nil {
 		return err
 	}

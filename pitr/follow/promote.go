@@ -3,7 +3,6 @@ package follow
 import (
 	"context"
 	"errors"
-	"time"
 
 	"tidemark/internal/fault"
 	"tidemark/pitr"
@@ -23,6 +22,7 @@ type Promotion struct {
 	Target       string            `json:"target,omitempty"`  // where the feed was told to end
 	Transactions int64             `json:"transactions"`
 	Sequences    int               `json:"sequences"` // set past what is used
+	Notes        []string          `json:"notes,omitempty"`
 }
 
 // Promote ends the feed of a database: it applies all that is archived (but for a feed that came to a target:
@@ -139,9 +139,12 @@ func promote(ctx context.Context, o Options, former *record, missing error) (*Pr
 	if missing != nil {
 		p.Missing = missing.Error()
 	}
-	samples, err := lastSamples(ctx, o, r)
+	samples, stale, err := lastSamples(ctx, o, r)
 	if err != nil && missing == nil && former.Target == "" {
 		return nil, err
+	}
+	if stale || err != nil {
+		p.Notes = append(p.Notes, "no sample of the sequences that is newer than the last commit is archived: those that no column uses may give out a value again")
 	}
 	if p.Sequences, err = settleSequences(ctx, s, samples); err != nil {
 		return nil, err
@@ -166,13 +169,4 @@ func lockPromoting(ctx context.Context, s pitr.Session) (*record, error) {
 		err = fault.New(fault.Conflict, "run it again", "another promotion of this database is under way, or was taken back")
 	}
 	return r, err
-}
-
-// lastSamples reads the newest sample of the sequences that the feed passed.
-func lastSamples(ctx context.Context, o Options, r *record) ([]segment.Sequence, error) {
-	f, err := newFollower(ctx, Options{Store: o.Store, Log: o.Log, Now: time.Now})
-	if err != nil {
-		return nil, err
-	}
-	return samplesOf(ctx, pitr.NewArchive(o.Store, f.log.View()), r.Sequences)
 }

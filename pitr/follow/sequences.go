@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
@@ -57,9 +58,10 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 	if err != nil {
 		return 0, err
 	}
-	sampled := map[string]segment.Sequence{}
+	sampled := map[string][]segment.Sequence{}
 	for _, q := range samples {
-		sampled[segment.QualifiedName(q.Namespace, q.Name)] = q
+		name := segment.QualifiedName(q.Namespace, q.Name)
+		sampled[name] = append(sampled[name], q)
 	}
 	settled := 0
 	for i := 0; i < len(rows); {
@@ -73,8 +75,7 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 				columns = append(columns, [2]string{rows[i][6], rows[i][7]})
 			}
 		}
-		sample, ok := sampled[segment.QualifiedName(q.namespace, q.name)]
-		if err := q.settle(ctx, s, sample, ok, cycles, columns); err != nil {
+		if err := q.settle(ctx, s, sampled[segment.QualifiedName(q.namespace, q.name)], cycles, columns); err != nil {
 			return settled, fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s.%s", q.namespace, q.name)
 		}
 		settled++
@@ -83,7 +84,7 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 }
 
 // settle sets one sequence. One that cycles starts again by design: its columns say nothing of where it is.
-func (q *sequence) settle(ctx context.Context, s pitr.Session, sample segment.Sequence, sampled, cycles bool, columns [][2]string) error {
+func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment.Sequence, cycles bool, columns [][2]string) error {
 	name := pitr.QuoteName(q.namespace, q.name)
 	now, err := s.Rows(ctx, "select last_value::text, is_called::int::text from "+name)
 	if err != nil {
@@ -91,11 +92,12 @@ func (q *sequence) settle(ctx context.Context, s pitr.Session, sample segment.Se
 	}
 	q.value, _ = strconv.ParseInt(now[0][0], 10, 64)
 	q.called = now[0][1] == "1"
-	switch {
-	case sampled && cycles:
-		q.value, q.called = sample.LastValue, sample.IsCalled
-	case sampled:
-		q.ahead(sample.LastValue, sample.IsCalled)
+	for _, sample := range samples { // by age
+		if cycles {
+			q.value, q.called = sample.LastValue, sample.IsCalled
+		} else {
+			q.ahead(sample.LastValue, sample.IsCalled)
+		}
 	}
 	for _, c := range columns {
 		extreme := "max"
@@ -112,6 +114,42 @@ func (q *sequence) settle(ctx context.Context, s pitr.Session, sample segment.Se
 	}
 	value := min(max(q.value, q.min), q.max)
 	return s.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", pitr.QuoteLiteral(name), value, q.called))
+}
+
+// lastSamples reads the samples of the sequences that count for a database as far as it came: the newest one
+// passed and, where it is archived, the first one after. It tells if that one is missing and the newest is older
+// than the last commit applied.
+func lastSamples(ctx context.Context, o Options, r *record) (samples []segment.Sequence, stale bool, err error) {
+	f, err := newFollower(ctx, Options{Store: o.Store, Log: o.Log, Now: time.Now})
+	if err != nil {
+		return nil, true, err
+	}
+	a := pitr.NewArchive(o.Store, f.log.View())
+	if samples, err = samplesOf(ctx, a, r.Sequences); err != nil {
+		return nil, true, err
+	}
+	for e, err := range a.View().Entries(ctx, catalog.Range{History: r.History, From: r.Position}) {
+		if err != nil {
+			return samples, true, err
+		}
+		if e.Kind == catalog.KindGap {
+			break
+		}
+		if e.Segment == nil || e.Segment.Sequences == nil || e.Segment.Sequences.LSN < r.Position {
+			continue
+		}
+		if !e.Segment.Sequences.Changed {
+			return samples, false, nil
+		}
+		after, err := samplesOf(ctx, a, e.Seq)
+		return append(samples, after...), err != nil, err
+	}
+	if r.CommitLSN == 0 {
+		return samples, false, nil // the restore that the feed began with told
+	}
+	e, ok, err := a.View().LastSegment(ctx, catalog.Range{History: r.History, To: r.Position})
+	stale = err != nil || !ok || e.Segment.Sequences == nil || e.Segment.Sequences.LSN <= r.CommitLSN
+	return samples, stale, err
 }
 
 // samplesOf reads the sample of the sequences that a catalog entry names; none for 0.
