@@ -174,6 +174,6 @@ func (r *run) schemaOptions() *apply.Schema {
 	return &apply.Schema{
 		Since:  r.plan.Snapshot.LSN,
 		Choose: r.choose, AcceptInexact: r.o.AcceptInexact, NoOwner: r.o.NoOwner, NoPrivileges: r.o.NoPrivileges,
-		Within: r.names.schema(), Helpers: r.helpers, Note: func(s string) { r.note(s) },
+		Within: r.names.schema(), Helpers: r.helpers, Empty: r.empty, Note: func(s string) { r.note(s) },
 	}
 }

@@ -33,6 +33,7 @@ type run struct {
 	limits     []string                  // what can't be done, said before the start
 	early      map[int]bool              // post-data items already made before replay
 	helpers    map[uint32]string         // indexes made for the replay alone, quoted, by the source OID of their table
+	empty      map[uint32]bool           // materialized views to fill in the end, by OID
 	last       string                    // SQL that comes last of all
 	entries    []catalog.Entry           // segments to replay
 	report     *Report

@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -50,7 +51,7 @@ func (r *run) fullSchema(ctx context.Context) error {
 			return err
 		}
 		defer closeNow(conn)
-		steps := []func(context.Context, *pgconn.PgConn) error{r.makeRest, r.refresh, r.makeEventTriggers}
+		steps := []func(context.Context, *pgconn.PgConn) error{r.makeRest, r.keepEmpty, r.makeEventTriggers}
 		for _, step := range steps {
 			if err := step(ctx, conn); err != nil {
 				return err
@@ -211,23 +212,46 @@ from `+name+` s, pg_catalog.pg_sequence q where q.seqrelid = $1::regclass`, name
 	return sample, nil
 }
 
-// refreshQuery gives the materialized views that have rows, each after those that it reads.
+// keepEmpty notes the materialized views that the snapshot says have rows. They stay empty until all else is done:
+// what the source did with rows of long ago may not be possible with those of now.
+func (r *run) keepEmpty(ctx context.Context, conn *pgconn.PgConn) error {
+	r.empty = map[uint32]bool{}
+	for _, m := range r.manifest.Matviews {
+		if !m.Populated {
+			continue
+		}
+		oid, err := queryValue(ctx, conn, "select oid from pg_catalog.pg_class where oid = to_regclass($1) and relkind = 'm'", r.quoted(m.Namespace, m.Name))
+		if err != nil {
+			return err
+		}
+		if n, err := strconv.ParseUint(oid, 10, 32); err == nil {
+			r.empty[uint32(n)] = true
+		}
+	}
+	return nil
+}
+
+// refreshQuery gives the materialized views that have rows or whose OIDs are given, each after those that it reads.
 const refreshQuery = `
 with recursive reads(view, what) as (
   select distinct r.ev_class, d.refobjid from pg_catalog.pg_rewrite r join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
   where d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid <> r.ev_class),
 below(root, at, depth) as (
-  select c.oid, c.oid, 0 from pg_catalog.pg_class c where c.relkind = 'm' and c.relispopulated
+  select c.oid, c.oid, 0 from pg_catalog.pg_class c where c.relkind = 'm' and (c.relispopulated or c.oid = any($1::oid[]))
   union select b.root, r.what, b.depth + 1 from below b join reads r on r.view = b.at)
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from below b join pg_catalog.pg_class c on c.oid = b.root
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace group by 1, c.oid order by max(depth), c.oid`
 
-// refreshAll fills every materialized view of the target that has rows.
+// refreshAll fills every materialized view of the target that has rows at the source.
 func (r *run) refreshAll(ctx context.Context, conn *pgconn.PgConn) error {
 	if r.o.SchemaOnly {
 		return nil
 	}
-	rows, err := queryRows(ctx, conn, refreshQuery)
+	var empty []string
+	for oid := range r.empty {
+		empty = append(empty, strconv.FormatUint(uint64(oid), 10))
+	}
+	rows, err := queryRows(ctx, conn, refreshQuery, "{"+strings.Join(empty, ",")+"}")
 	if err != nil {
 		return err
 	}

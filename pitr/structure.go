@@ -2,7 +2,6 @@ package pitr
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -10,6 +9,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
 
@@ -205,7 +205,7 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 // of rights or because its query fails on the rows, stays empty, and is named: reading it is an error.
 func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error {
 	err := exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
-	if pgErr, ok := asPgError(err); ok && conn.TxStatus() == 'I' && slices.Contains([]string{"42", "22", "23", "21", "2F", "38", "P0"}, pgErr.Code[:2]) {
+	if pgErr, ok := asPgError(err); ok && conn.TxStatus() == 'I' && apply.Unfillable(pgErr) {
 		r.note("materialized view " + view + " could not be filled and is empty until REFRESH MATERIALIZED VIEW: " + pgErr.Message)
 		return nil
 	}

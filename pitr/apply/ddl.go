@@ -30,9 +30,9 @@ type Schema struct {
 	// One is dropped before a change of its table.
 	Helpers map[uint32]string
 
-	// Refresh fills materialized views wherever the source did. Without, one that is refreshed is only filled
-	// if it is empty: whoever replays fills them all in the end.
-	Refresh bool
+	// Empty are the materialized views, by their OIDs on the target, that have rows at the source and none here: whoever
+	// replays fills them in the end. Changes keep it up to date. Where it is nil, views are filled wherever the source did.
+	Empty map[uint32]bool
 
 	// Since is the position that the target is as of when the replay begins. A change whose message lies before
 	// it, and whose commit doesn't, was made beside others that are there already.

@@ -53,17 +53,21 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.dropHelpers(ctx, conn); err != nil {
 		return err
 	}
-	sql, err := e.statement(ctx, conn)
-	if err != nil {
-		return err
-	}
+	sql := e.statement()
 	if err := e.present(ctx, conn, e.message.Dropped); err != nil {
 		return err
 	}
 	if sql != "" {
-		if err := e.attempts(ctx, conn, sql); err != nil {
+		err := e.attempts(ctx, conn, sql)
+		if err != nil {
+			err = e.withoutRows(ctx, conn, err)
+		}
+		if err != nil {
 			return err
 		}
+	}
+	if err := e.noteFilling(ctx, conn); err != nil {
+		return err
 	}
 	if err := e.present(ctx, conn, e.message.Objects); err != nil {
 		return err
@@ -110,34 +114,23 @@ func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error 
 }
 
 // statement returns what is executed for the change; "" if nothing needs to be.
-func (e *execution) statement(ctx context.Context, conn *pgconn.PgConn) (string, error) {
+func (e *execution) statement() string {
 	m := e.message
 	if m.Tag == "DROP INDEX" {
-		return dropIndex.ReplaceAllString(m.SQL, "DROP INDEX IF EXISTS "), nil
+		return dropIndex.ReplaceAllString(m.SQL, "DROP INDEX IF EXISTS ")
 	}
-	if m.Tag != "REFRESH MATERIALIZED VIEW" || e.schema.Refresh || len(m.Objects) != 1 {
-		return m.SQL, nil
+	if sql, filled, ok := filling(m); ok && e.schema.Empty != nil {
+		if filled && m.Tag == "REFRESH MATERIALIZED VIEW" {
+			return ""
+		}
+		return sql
 	}
-	// Its rows are made in the end; here it only matters whether it has any.
-	name := m.Objects[0].Identity
-	if withNoData.MatchString(m.SQL) {
-		return "REFRESH MATERIALIZED VIEW " + name + " WITH NO DATA", nil
-	}
-	rows, err := queryOn(ctx, conn, "select relispopulated::int::text from pg_catalog.pg_class where oid = $1::regclass", name)
-	if err != nil {
-		return "", err
-	}
-	if len(rows) == 1 && string(rows[0][0]) == "1" {
-		return "", nil
-	}
-	return "REFRESH MATERIALIZED VIEW " + name, nil
+	return m.SQL
 }
 
 // dropIndex is the head of DROP INDEX. What CREATE INDEX CONCURRENTLY leaves behind where it fails is an index
 // that no message tells of, and no dump holds: the first that is heard of it is that it was dropped.
 var dropIndex = regexp.MustCompile(`(?i)^DROP\s+INDEX\s+(IF\s+EXISTS\s+)?`)
-
-var withNoData = regexp.MustCompile(`(?is)\bwith\s+no\s+data\s*;?\s*$`)
 
 // maxAttempts bounds how often a statement is tried with one more thing put right: a role that is missing,
 // a tablespace that isn't there.

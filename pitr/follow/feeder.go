@@ -29,6 +29,8 @@ type feeder struct {
 	at      apply.Position // what was given to the applier so far
 	xid     uint32         // of the transaction that is being given
 	beaten  time.Time      // when the row was last written
+	bound   segment.LSN    // where the next history left this one, if the feed is to go on in it; 0: it isn't
+	next    uint32         // that history
 
 	committed segment.LSN // what the row says; belongs to the applier's worker
 
@@ -77,7 +79,7 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 		Single:  f.careful,
 		Schema: &apply.Schema{
 			Since:         r.Position,
-			AcceptInexact: f.o.AcceptInexact, NoOwner: r.NoOwner, NoPrivileges: r.NoPrivileges, Refresh: true,
+			AcceptInexact: f.o.AcceptInexact, NoOwner: r.NoOwner, NoPrivileges: r.NoPrivileges,
 			Note: func(note string) { f.o.Log.Warn(note) },
 		},
 	})
@@ -120,7 +122,7 @@ func (w *feeder) more(to segment.LSN) string {
 // run applies until something ends it; its error is never nil.
 func (w *feeder) run(ctx context.Context, stop <-chan struct{}) error {
 	err := w.work(ctx, stop)
-	if errors.Is(err, errStopped) || errors.Is(err, errReached) || errors.Is(err, errEnd) {
+	if errors.Is(err, errStopped) || errors.Is(err, errReached) || errors.Is(err, errEnd) || errors.Is(err, errCrossed) {
 		if _, finishErr := w.applier.Finish(context.WithoutCancel(ctx)); finishErr != nil {
 			return finishErr
 		}
@@ -136,7 +138,11 @@ func (w *feeder) work(ctx context.Context, stop <-chan struct{}) error {
 			return err
 		}
 		end := w.f.log.View().End(w.r.History)
+		w.bounded()
 		if err := w.pass(ctx, stop); err != nil {
+			return err
+		}
+		if err := w.cross(); err != nil {
 			return err
 		}
 		if err := w.applier.Flush(ctx); err != nil {
@@ -160,7 +166,7 @@ func (w *feeder) pass(ctx context.Context, stop <-chan struct{}) error {
 	}
 	s := w.f.readAhead(ctx, w.archive, w.r.History, w.at.EndLSN)
 	defer s.close()
-	for !w.goal.reachedBy(w.at.EndLSN) {
+	for !w.over(w.at.EndLSN) {
 		e, ok, err := s.next()
 		if err != nil || !ok {
 			return err
@@ -183,8 +189,12 @@ func (w *feeder) entry(ctx context.Context, stop <-chan struct{}, s *source, e *
 		}
 		return w.lost("the archive has a gap from LSN %s to %s (%s)", e.From, e.To, e.Gap.Reason)
 	}
+	known := w.goal.cut != 0
 	if err := w.goal.look(ctx, w.archive, e, w.at.EndLSN); err != nil {
 		return err
+	}
+	if !known && w.bound != 0 && w.goal.cut > w.bound {
+		w.goal.cut = 0 // the next history has it, or has not
 	}
 	if e.Segment != nil && e.Segment.LastCommitLSN >= w.at.EndLSN {
 		if err := w.segment(ctx, stop, s, e); err != nil {
@@ -199,14 +209,6 @@ func (w *feeder) entry(ctx context.Context, stop <-chan struct{}, s *source, e *
 	w.at.EndLSN = max(w.at.EndLSN, w.limit(e.To))
 	w.applier.Advance(w.at)
 	return nil
-}
-
-// limit cuts a position at the goal.
-func (w *feeder) limit(lsn segment.LSN) segment.LSN {
-	if w.goal.cut != 0 {
-		return min(lsn, w.goal.cut)
-	}
-	return lsn
 }
 
 func (w *feeder) lost(format string, args ...any) error {
@@ -235,13 +237,16 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 			return pitr.SegmentError(*e, err)
 		}
 		if rec.Op == segment.OpBegin {
-			if w.goal.reachedBy(rec.Begin.CommitLSN) {
+			if w.over(rec.Begin.CommitLSN) {
 				return nil
 			}
 			if skip = rec.Begin.CommitLSN < w.at.EndLSN; !skip {
 				begin := rec.Begin
 				if err := w.before(ctx, stop, e, begin, due); err != nil {
 					return err
+				}
+				if w.over(begin.CommitLSN) {
+					return nil // the source left this history while the transaction waited for its time
 				}
 			}
 		}
@@ -261,7 +266,7 @@ func (w *feeder) announce(ctx context.Context, e *catalog.Entry) error {
 		return err
 	}
 	changes = slices.DeleteFunc(changes, func(c apply.Announced) bool {
-		return c.CommitLSN < w.at.EndLSN || w.goal.reachedBy(c.CommitLSN)
+		return c.CommitLSN < w.at.EndLSN || w.over(c.CommitLSN)
 	})
 	w.applier.Announce(changes)
 	return nil
@@ -298,7 +303,7 @@ func (w *feeder) before(ctx context.Context, stop <-chan struct{}, e *catalog.En
 	default:
 	}
 	if t, ok := due[b.CommitLSN]; ok {
-		return w.delay(ctx, stop, t)
+		return w.delay(ctx, stop, b.CommitLSN, t)
 	}
 	return nil
 }
