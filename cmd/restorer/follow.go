@@ -45,7 +45,7 @@ region, until it is stopped or the target is reached. Each batch of whole transa
 moment, follow repeats and skips nothing when it is started again. Only one follower works on a database; what else is
 written to its tables is not checked, so write nothing.
 
-It ends with exit 6 at a gap, 4 at damage, 3 at a change that can't be replayed exactly, and 1 at a row that does not fit, naming it;
+It goes on across a failover of the source where nothing is missing. It ends with exit 6 at a gap or where it can't go on, 4 at damage, 3 at a change that can't be replayed exactly, and 1 at a row that does not fit, naming it;
 all that came before is applied then. restorer promote ends the feed.
 
 Examples:

@@ -84,7 +84,9 @@ const (
 // watchSource begins a session's watch by comparing the source with what the catalog noted last.
 func (r *runner) watchSource(ctx context.Context, view *catalog.View, h catalog.HistoryPoint) (*watch, error) {
 	w := &watch{cfg: &r.cfg, catalog: r.catalog, log: r.log, history: h, good: h.End, found: r.inexactFound, snapshot: r.needs.request}
-	if claim := view.Epoch(); claim.Seq > h.Seq && claim.Writer.Source != "" {
+	// What a promoted standby differs in from the old primary was changed before the fork, unseen, or after it; a feed goes on
+	// across the fork.
+	if claim := view.Epoch(); (claim.Seq > h.Seq || h.Begins.Fork != 0) && claim.Writer.Source != "" {
 		if err := json.Unmarshal([]byte(claim.Writer.Source), &w.seen); err != nil {
 			return nil, fault.Wrap(err, fault.Damage, "restorer verify names everything that is wrong", "the catalog's note of the source can't be read")
 		}

@@ -14,6 +14,8 @@ import (
 type goal struct {
 	target pitr.Target
 	cut    segment.LSN // 0: not known
+
+	history uint32 // that it lies in; 0: not known
 }
 
 // endless reports whether there is no target.
@@ -36,7 +38,7 @@ func (g *goal) find(ctx context.Context, f *follower, a *pitr.Archive) (*pitr.Pl
 	plan, err := pitr.MakePlan(ctx, a, g.target, f.o.Zone)
 	switch {
 	case err == nil:
-		g.cut = plan.Cut
+		g.cut, g.history = plan.Cut, plan.History
 		return plan, nil
 	case fault.CodeOf(err) != fault.Uncovered || !g.ahead(a.View()):
 		return nil, err
@@ -67,7 +69,7 @@ func (g *goal) ahead(v *catalog.View) bool {
 // look sees whether an entry that comes next holds the goal.
 func (g *goal) look(ctx context.Context, a *pitr.Archive, e *catalog.Entry, from segment.LSN) error {
 	s := e.Segment
-	if g.cut != 0 || s == nil {
+	if g.cut != 0 || s == nil || g.elsewhere(e.History) {
 		return nil
 	}
 	switch g.target.Kind {
@@ -106,6 +108,11 @@ func (g *goal) look(ctx context.Context, a *pitr.Archive, e *catalog.Entry, from
 		}
 	}
 	return nil
+}
+
+// elsewhere reports whether the goal is known to lie in another history.
+func (g *goal) elsewhere(history uint32) bool {
+	return g.history != 0 && g.history != history || g.target.History != 0 && g.target.History != history
 }
 
 // later reports whether a commit at t ends a walk towards the target's moment.

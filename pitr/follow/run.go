@@ -95,6 +95,8 @@ func (f *follower) persist(ctx context.Context, stop <-chan struct{}, session fu
 		}
 		failures++
 		switch {
+		case errors.Is(err, errCrossed):
+			continue
 		case !f.passes(err, failures):
 			if !f.careful && worthCare(err) {
 				// Once more, transaction by transaction: all that came before the error is to be applied.
@@ -191,11 +193,13 @@ func (f *follower) begin(ctx context.Context, s pitr.Session, r *record, g *goal
 			return err
 		}
 	}
+	if plan != nil && plan.History > r.History && leads(f.log.View(), r.History, plan.History) {
+		g.cut = 0 // until the feed comes there
+	} else if plan != nil && plan.History != r.History {
+		return fault.New(fault.Usage, "", "%s lies in history %d, and the database follows history %d", g.target.Describe(f.o.Zone), plan.History, r.History)
+	}
 	if err := g.check(r, plan, g.target.Describe(f.o.Zone)); err != nil {
 		return err
-	}
-	if plan != nil && plan.History != r.History {
-		return fault.New(fault.Usage, "", "%s lies in history %d, and the database follows history %d", g.target.Describe(f.o.Zone), plan.History, r.History)
 	}
 	state, target := Following, ""
 	if g.reachedBy(r.Position) {

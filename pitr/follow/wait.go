@@ -21,7 +21,7 @@ const (
 	idle     = time.Minute
 )
 
-// wait waits until the archive has more than end of the history.
+// wait waits until the archive has more than end of the history, or another history goes on from it.
 func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN) error {
 	for began, poll := time.Now(), w.f.o.Poll; ; {
 		if err := w.f.refresh(ctx); err != nil {
@@ -32,7 +32,10 @@ func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN
 			return nil
 		}
 		if newest, _ := view.Newest(); newest.Number > w.r.History {
-			return w.lost("history %d has ended at LSN %s, and history %d began (%s)", w.r.History, end, newest.Number, newest.Begins.Reason)
+			if w.bounded(); w.next != 0 {
+				return nil
+			}
+			return w.ended(end)
 		}
 		if w.state == Promoting {
 			return errEnd
@@ -92,7 +95,7 @@ func (w *feeder) dueTimes(ctx context.Context, e *catalog.Entry) (map[segment.LS
 }
 
 // delay waits until a transaction is due.
-func (w *feeder) delay(ctx context.Context, stop <-chan struct{}, due time.Time) error {
+func (w *feeder) delay(ctx context.Context, stop <-chan struct{}, commit segment.LSN, due time.Time) error {
 	for {
 		left := due.Sub(w.f.o.Now())
 		if left <= 0 {
@@ -103,6 +106,9 @@ func (w *feeder) delay(ctx context.Context, stop <-chan struct{}, due time.Time)
 		}
 		if err := w.f.refresh(ctx); err != nil {
 			return err
+		}
+		if w.bounded(); w.over(commit) {
+			return nil // what was waited for is no commit any more
 		}
 		if err := w.rest(ctx, stop, min(left, beat)); err != nil {
 			return err
