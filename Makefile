@@ -10,7 +10,7 @@ FUZZTIME ?= 20000x
 SEEDS ?= 1000
 SEED  ?= 1
 
-.PHONY: help build demo test test-matrix test-regress lint fuzz soak bench deps deps-demo clean
+.PHONY: help build demo test test-matrix test-regress lint fuzz soak bench bench-go deps deps-demo clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,9 +53,13 @@ fuzz: ## run every fuzz target for a while
 soak: deps ## archive and restore SEEDS random workloads of schema changes, from SEED on
 	TIDEMARK_TEST_SEEDS=$(SEEDS) TIDEMARK_TEST_SEED=$(SEED) $(GO) test ./integration -run '^TestSchemaChangesComeThrough$$' -v -timeout 0
 
-bench: ## Go benchmarks of the hot paths, with allocation counts
-	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/...
-	$(GO) test -run '^$$' -bench Follow -benchtime 1x -timeout $(TIMEOUT) -v ./integration
+# Every goal of docs/performance.md, by the built programs and real servers. Give patterns to measure only some:
+# make bench ROWS='drain*,follow-1' RUNS=5
+bench: deps ## measure every goal of speed and size, against what else does the same
+	$(GO) run ./bench -rows "$(ROWS)" -runs $(or $(RUNS),3) -scale $(or $(SCALE),1)
+
+bench-go: ## Go benchmarks of the hot paths, with allocation counts
+	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/... ./pitr/...
 
 deps-demo: ## install PostgreSQL where it is missing
 	@deploy/install-deps postgres
