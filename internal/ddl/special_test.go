@@ -1,6 +1,7 @@
 package ddl_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -54,6 +55,14 @@ func testMade(t *testing.T, server *postgres.Server) {
 		}
 		all = append(all, messages...)
 	}
+	s.must("CREATE TABLE twice (a int); INSERT INTO twice VALUES (1), (1)")
+	all = append(all, s.messages()...)
+	_, err := s.conn.PgConn().Exec(context.Background(), "CREATE UNIQUE INDEX CONCURRENTLY invalid ON twice (a)").ReadAll()
+	require.Equal(t, "23505", sqlState(err))
+	s.must("ALTER INDEX invalid RENAME TO useless; ALTER INDEX useless SET (fillfactor = 50); COMMENT ON INDEX useless IS 'x'; ALTER TABLE useless RENAME TO left_behind")
+	require.Empty(t, s.messages(), "no replay has the index")
+	s.must("DROP INDEX left_behind")
+	require.Equal(t, []string{"DROP INDEX left_behind"}, sqls(s.messages()))
 	s.sameAfterReplay(all, "")
 }
 
