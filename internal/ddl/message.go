@@ -26,6 +26,7 @@ type Message struct {
 	SQL string `json:"sql,omitempty"`
 
 	User     string            `json:"user"`              // current_user when it ran
+	Super    bool              `json:"super,omitempty"`   // it was a superuser; false also where that is not known
 	XID      uint32            `json:"xid,omitempty"`     // the transaction that made the change
 	Settings map[string]string `json:"set,omitempty"`     // settings that its meaning depends on, such as search_path and TimeZone
 	Objects  []Object          `json:"objects,omitempty"` // made or changed, in the server's order (pg_event_trigger_ddl_commands)

@@ -135,7 +135,7 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 	if o.Atomic != nil {
 		// What a transaction changed of the schema only its own connection sees.
 		a.opts.Workers, a.opts.InsertOnly = 1, nil
-	} else if a.meta, err = o.Connect(ctx); err != nil {
+	} else if a.meta, err = connectMeta(ctx, o); err != nil {
 		return nil, err
 	}
 	ctx, a.stop = context.WithCancelCause(ctx)
@@ -157,6 +157,18 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// connectMeta opens the connection that only reads the target's catalog.
+func connectMeta(ctx context.Context, o Options) (*pgconn.PgConn, error) {
+	conn, err := o.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, safePath).ReadAll(); err != nil {
+		return nil, errors.Join(fault.Wrap(err, codeOf(err), "", "set the session's search_path"), conn.Close(ctx))
+	}
+	return conn, nil
 }
 
 // Apply takes one record. What it needs of it is copied, except large values, which are applied before

@@ -25,6 +25,7 @@ type execution struct {
 	source  segment.Begin
 	atomic  bool // the transaction goes on after it
 	alone   bool // the source read the state of relations with all changes in it that are here already
+	session *session
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
@@ -32,18 +33,23 @@ type execution struct {
 
 // run makes the change. An error is one of the connection; a refusal is left in failed.
 func (e *execution) run(ctx context.Context, w *worker) error {
-	if err := w.exec(ctx, "SAVEPOINT tidemark_change"); err != nil {
+	// What is temporary goes: the statement may leave something of its own that must not be taken for ours.
+	clear(w.wide)
+	e.session = &w.session
+	if err := w.exec(ctx, "DISCARD TEMP; SAVEPOINT tidemark_change"); err != nil {
 		return fault.Wrap(err, codeOf(err), "", "%s", describeChange(e.message, e.source))
 	}
 	err := e.make(ctx, w.conn)
+	// PREPARE isn't undone with anything, and a statement of ours may have had another put in its place.
+	clear(w.prepared)
 	if err == nil {
-		return w.exec(ctx, "RELEASE SAVEPOINT tidemark_change")
+		return w.exec(ctx, "RELEASE SAVEPOINT tidemark_change; DEALLOCATE ALL")
 	}
 	if codeOf(err) == fault.Unreachable || ctx.Err() != nil {
 		return err
 	}
 	e.failed, e.emptied = err, nil
-	return errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change; RELEASE SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn))
+	return errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change; RELEASE SAVEPOINT tidemark_change; DEALLOCATE ALL"), e.holds.read(ctx, w.conn))
 }
 
 func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
@@ -136,25 +142,22 @@ var dropIndex = regexp.MustCompile(`(?i)^DROP\s+INDEX\s+(IF\s+EXISTS\s+)?`)
 // a tablespace that isn't there.
 const maxAttempts = 20
 
-// attempts executes the statement as the role that executed it at the source; where that has lesser rights here, as
-// that role made a superuser for this statement, if the connecting role is one; else as the connecting role,
-// giving away what it made.
+// attempts executes the statement as the role that executed it at the source, with the rights that ways tells.
 func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql string) error {
-	role, raised := e.message.User, false
-	if e.schema.NoOwner {
-		role = ""
-	}
+	ways := e.ways()
 	for range maxAttempts {
-		err := e.attempt(ctx, conn, sql, role, raised)
+		err := e.attempt(ctx, conn, sql, ways[0])
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
 		if err == nil || !ok {
 			return err
 		}
 		switch {
-		case pgErr.Code == "42501" && role != "" && !raised:
-			raised = true // it has lesser rights here
-		case pgErr.Code == "42501" && role != "":
-			role, raised = "", false
+		case pgErr.Code == "42501":
+			if left := more(ways, err); ways[0] != theirs && len(left) > 0 {
+				ways = left
+				continue
+			}
+			return e.lacks(err)
 		case missingRole(pgErr) != "" && !(e.schema.NoOwner && e.schema.NoPrivileges):
 			name := missingRole(pgErr)
 			if _, makeErr := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); makeErr != nil {
@@ -199,12 +202,8 @@ func missingRole(e *pgconn.PgError) string {
 	return ""
 }
 
-// attempt executes the statement in a savepoint, with the settings it had at the source.
-func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role string, raised bool) error {
-	back, err := e.settings(ctx, conn)
-	if err != nil {
-		return err
-	}
+// attempt executes the statement in a savepoint.
+func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql string, with rights) error {
 	run := func(sql string) error {
 		_, err := conn.Exec(ctx, sql).ReadAll()
 		return err
@@ -212,70 +211,66 @@ func (e *execution) attempt(ctx context.Context, conn *pgconn.PgConn, sql, role 
 	if err := run("SAVEPOINT tidemark_attempt"); err != nil {
 		return err
 	}
-	if raised {
-		err = e.raise(ctx, conn, role)
-	}
-	if err == nil {
-		err = e.under(ctx, conn, role)
-	}
-	if err == nil {
-		err = run(sql)
-	}
-	if err == nil && raised {
-		err = run("SET LOCAL ROLE NONE; ALTER ROLE " + quote(role) + " NOSUPERUSER")
-	}
-	if err == nil && role == "" && !e.schema.NoOwner {
-		err = errors.Join(run("SET LOCAL search_path = ''"), e.giveAway(ctx, conn))
-	}
-	if err != nil {
+	if err := e.execute(ctx, conn, sql, with); err != nil {
 		if undo := run("ROLLBACK TO SAVEPOINT tidemark_attempt; RELEASE SAVEPOINT tidemark_attempt"); undo != nil {
 			return undo
 		}
 		return err
 	}
-	if _, err := queryOn(ctx, conn, "select set_config('role', 'none', true), count(set_config(key, value, true)) from json_each_text($1::json)", back); err != nil {
-		return err
-	}
 	return run("RELEASE SAVEPOINT tidemark_attempt")
 }
 
-// raise makes a role a superuser. Nobody else ever sees it: it is taken back in the same transaction. Where that may not
-// be, or another session changes the role too, the error is one of lacking rights.
-func (e *execution) raise(ctx context.Context, conn *pgconn.PgConn, role string) error {
-	lacking := &pgconn.PgError{Code: "42501", Message: "role " + quote(role) + " can't be made a superuser for a statement"}
-	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_roles r, pg_catalog.pg_roles u where r.rolname = $1 and not r.rolsuper and u.rolname = current_user and u.rolsuper", role)
+// execute runs the statement with the settings that it had at the source, and leaves the session as it was.
+func (e *execution) execute(ctx context.Context, conn *pgconn.PgConn, sql string, with rights) (err error) {
+	run := func(sql string) error {
+		_, err := conn.Exec(ctx, sql).ReadAll()
+		return err
+	}
+	role := e.message.User
+	if with != theirs {
+		if err := e.exists(ctx, conn, role); err != nil {
+			return err
+		}
+	}
+	var undo []string
+	switch with {
+	case lent:
+		undo, err = e.lend(ctx, conn, role)
+	case raised:
+		undo, err = e.raise(ctx, conn, role)
+	}
 	if err != nil {
 		return err
 	}
-	if len(rows) == 0 {
-		return lacking
+	if with != theirs && role != e.session.user {
+		if err := take(ctx, conn, role, sql); err != nil {
+			return err
+		}
+		sql = "SELECT " + changeFunction
 	}
-	_, err = conn.Exec(ctx, "ALTER ROLE "+quote(role)+" SUPERUSER").ReadAll()
-	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return lacking
+	if err := e.under(ctx, conn); err != nil {
+		return err
 	}
-	return err
+	if err := run(sql); err != nil {
+		return err
+	}
+	if err := e.session.restore(ctx, conn); err != nil {
+		return err
+	}
+	if len(undo) > 0 {
+		if err := run(strings.Join(undo, "; ")); err != nil {
+			return err
+		}
+	}
+	if with == theirs && !e.schema.NoOwner {
+		return e.giveAway(ctx, conn)
+	}
+	return nil
 }
 
 // Settings that stay as replay has them: function bodies may name what comes later, and tablespaces are
 // not restored.
 var keptSettings = map[string]bool{"check_function_bodies": true, "default_tablespace": true, "temp_tablespaces": true, "session_replication_role": true, "role": true}
-
-// settings returns, as JSON, the session's own values of the settings that the message carries.
-func (e *execution) settings(ctx context.Context, conn *pgconn.PgConn) (string, error) {
-	carried, err := json.Marshal(e.carried())
-	if err != nil {
-		return "", err
-	}
-	rows, err := queryOn(ctx, conn, `
-select coalesce(json_object_agg(key, current_setting(key)), '{}')::text
-from (select key from json_each_text($1::json) union select 'search_path') c
-where exists (select from pg_catalog.pg_settings where name = key) or key = 'search_path'`, string(carried))
-	if err != nil {
-		return "", err
-	}
-	return string(rows[0][0]), nil
-}
 
 // carried are the settings that the statement runs under. Plans are free, as they are not for rows. Policies hold, as at the source: a view that is filled
 // reads what its owner may see. In the search path stands the name of the role that ran it, whoever runs it here.
@@ -294,9 +289,8 @@ func (e *execution) carried() map[string]string {
 
 var ownSchema = regexp.MustCompile(`"\$user"|\$user\b`)
 
-// under takes on the role and the settings of the source's session. Settings that this server doesn't
-// know are passed over.
-func (e *execution) under(ctx context.Context, conn *pgconn.PgConn, role string) error {
+// under takes on the settings of the source's session. Settings that this server doesn't know are passed over.
+func (e *execution) under(ctx context.Context, conn *pgconn.PgConn) error {
 	carried, err := json.Marshal(e.carried())
 	if err != nil {
 		return err
@@ -304,18 +298,15 @@ func (e *execution) under(ctx context.Context, conn *pgconn.PgConn, role string)
 	_, err = queryOn(ctx, conn, `
 select set_config(key, value, true) from json_each_text($1::json)
 where exists (select from pg_catalog.pg_settings where name = key)`, string(carried))
-	if err != nil || role == "" {
-		return err
-	}
-	// Not set_config, whose refusal doesn't say that the role is missing.
+	return err
+}
+
+// exists fails as the server does where a role is missing.
+func (e *execution) exists(ctx context.Context, conn *pgconn.PgConn, role string) error {
 	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_roles where rolname = $1", role)
-	if err != nil {
-		return err
+	if err == nil && len(rows) == 0 {
+		err = &pgconn.PgError{Code: "42704", Routine: "get_role_oid", Message: fmt.Sprintf("role %q does not exist", role)}
 	}
-	if len(rows) == 0 {
-		return &pgconn.PgError{Code: "42704", Routine: "get_role_oid", Message: fmt.Sprintf("role %q does not exist", role)}
-	}
-	_, err = conn.Exec(ctx, "SET LOCAL ROLE "+quote(role)).ReadAll()
 	return err
 }
 

@@ -205,6 +205,9 @@ func (a *Applier) hold() error {
 	do := func(ctx context.Context, w *worker) error {
 		if a.opts.Schema != nil {
 			a.holds.within = a.opts.Schema.Within
+			if err := w.session.read(ctx, w.conn); err != nil {
+				return err
+			}
 		}
 		if err := a.holds.recognise(ctx, w.conn, a.opts.Sources, a.opts.Known); err != nil {
 			return err

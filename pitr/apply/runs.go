@@ -89,7 +89,14 @@ func (w *worker) arrayOf(ctx context.Context, s *statement) ([]uint32, error) {
 	for n, oid := range s.oids {
 		array, ok := w.arrays[oid]
 		if !ok {
-			rows, err := queryOn(ctx, w.conn, arrayTypeQuery, itoa(int64(oid)))
+			err := w.safely(ctx)
+			var rows [][][]byte
+			if err == nil {
+				rows, err = queryOn(ctx, w.conn, arrayTypeQuery, itoa(int64(oid)))
+			}
+			if err == nil {
+				err = w.forRows(ctx)
+			}
 			if err != nil {
 				return nil, fault.Wrap(err, codeOf(err), "", "look up a type of the target")
 			}

@@ -23,7 +23,10 @@ func (a *Applier) wideRow(t *table, r *segment.Record) error {
 	w := a.workers[t.worker]
 	begin := a.begin
 	do := func(ctx context.Context, w *worker) error {
-		var err error
+		err := w.forRows(ctx)
+		if err != nil {
+			return err
+		}
 		if r.Op == segment.OpInsert {
 			err = w.wideInsert(ctx, t, r)
 		} else {

@@ -17,7 +17,7 @@ import (
 // command is what a worker is asked to do; fields that are not set are not done.
 type command struct {
 	buffer *buffer
-	do     func(context.Context, *worker) error // inside the worker's transaction
+	do     func(context.Context, *worker) error // inside the worker's transaction, under safePath
 	commit bool
 	done   chan struct{} // closed after all that
 }
@@ -31,6 +31,7 @@ type worker struct {
 	prepared map[string]bool
 	wide     map[string]int // temporary tables of the open transaction, by name, and their states
 	values   [][]byte
+	session  session
 
 	single bool                // a statement for each row, so that an error names its row
 	arrays map[uint32]uint32   // array types of the target by their elements' types
@@ -85,7 +86,10 @@ func (w *worker) execute(ctx context.Context, c command) error {
 		}
 	}
 	if c.buffer != nil {
-		err := w.apply(ctx, c.buffer)
+		err := w.forRows(ctx)
+		if err == nil {
+			err = w.apply(ctx, c.buffer)
+		}
 		w.budget.give(c.buffer.size)
 		if err != nil {
 			return err
@@ -93,6 +97,9 @@ func (w *worker) execute(ctx context.Context, c command) error {
 		c.buffer.release()
 	}
 	if c.do != nil {
+		if err := w.safely(ctx); err != nil {
+			return err
+		}
 		if err := c.do(ctx, w); err != nil {
 			return err
 		}

@@ -221,7 +221,8 @@ BEGIN
       state := NULL; -- the replay compares nothing
     END;
   END IF;
-  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', tag, 'sql', nullif(statement, ''), 'user', account, 'set', settings,
+  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', tag, 'sql', nullif(statement, ''), 'user', account,
+    'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = account), 'set', settings,
     'objects', nullif(objects, '[]'), 'dropped', nullif(dropped, '[]'), 'rows_first', nullif(first_rows, false), 'inexact', why,
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
