@@ -2,13 +2,20 @@ package ddl
 
 import "strings"
 
-// FingerprintSQL is a query for the fingerprint of the relation $1 (schema), $2 (name): hex MD5 as in
-// RelationState, no row if there is none. Equal relations have equal fingerprints on servers of the same major
-// version, whatever their object identifiers, owners, privileges, tablespaces and rows. FingerprintSettings
-// must hold while it runs.
-var FingerprintSQL = "SELECT " + strings.TrimSpace(readSQL("fingerprint.sql")) +
+// FingerprintVersion is what a fingerprint begins with, before a colon. It changes with fingerprint.sql: fingerprints of different
+// versions say nothing about each other.
+const FingerprintVersion = "1"
+
+// FingerprintSQL is a query for the fingerprint of the relation $1 (schema), $2 (name), as in RelationState, no row if there is
+// none. Equal relations have equal fingerprints on servers of the same major version, whatever their object
+// identifiers, owners, privileges, tablespaces and rows. FingerprintSettings must hold while it runs.
+var FingerprintSQL = "SELECT " + fingerprintExpression() +
 	"\nWHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = $1) AND c.relname = $2"
 
+func fingerprintExpression() string {
+	return "'" + FingerprintVersion + ":' || " + strings.TrimSpace(readSQL("fingerprint.sql"))
+}
+
 // FingerprintSettings are the settings that the text of expressions depends on, as SET LOCAL statements.
-const FingerprintSettings = `SET LOCAL search_path = pg_catalog; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres;
+const FingerprintSettings = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres;
 SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'; SET LOCAL quote_all_identifiers = off`

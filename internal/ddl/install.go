@@ -14,7 +14,7 @@ import (
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
-const Version = 3
+const Version = 4
 
 // Schema is where everything lives that Install makes, but for the event triggers, which have no schema.
 const Schema = "tidemark"
@@ -80,7 +80,7 @@ func installSQL(status Status, o Options) []string {
 		"%ALL_TABLES%", strconv.FormatBool(o.AllTables),
 		"%PUBLICATION%", quoteLiteral(o.Publication),
 		"SET lc_messages = 'C'", language,
-		"%FINGERPRINT%", strings.TrimSpace(readSQL("fingerprint.sql")),
+		"%FINGERPRINT%", fingerprintExpression(),
 	)
 	list := []string{
 		// Two archivers that start at once take turns; the second finds everything in place.

@@ -6,6 +6,7 @@ package ddl
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // Prefix is the logical message prefix of everything that Tidemark writes into a source's stream, and
@@ -70,7 +71,12 @@ type RelationState struct {
 	OID         uint32 `json:"oid"`
 	Schema      string `json:"schema"`
 	Name        string `json:"name"`
-	Fingerprint string `json:"fp"` // hex MD5 of FingerprintSQL's text
+	Fingerprint string `json:"fp"` // FingerprintVersion, a colon, and the MD5 of FingerprintSQL's text in hex
+}
+
+// Comparable reports whether the fingerprint is of the version that FingerprintSQL gives.
+func (s RelationState) Comparable() bool {
+	return strings.HasPrefix(s.Fingerprint, FingerprintVersion+":")
 }
 
 // Decode reads a message's content, ContentPrefix included. Whether it is genuine was found out when it was

@@ -213,6 +213,11 @@ func testUsers(t *testing.T, server *postgres.Server) {
 	require.Equal(t, "plain", messages[4].User)
 	require.Equal(t, "plain", messages[4].Settings["search_path"])
 	require.Equal(t, "Odd \"one", messages[5].User)
+	super := make([]bool, len(messages))
+	for i, m := range messages {
+		super[i] = m.Super
+	}
+	require.Equal(t, []bool{false, true, true, true, false, false}, super)
 	s.sameAfterReplay(append(setup, messages...), "")
 
 	// A replica session is heard, and a statement that only a function of ours could fail is not failed by it.

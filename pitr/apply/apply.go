@@ -93,6 +93,7 @@ type Applier struct {
 	holds      holds
 	doubted    map[string]bool // tables that inexact changes were about
 	doubtAll   bool
+	told       map[string]bool // notes that are made once
 
 	begin   segment.Begin
 	inTx    bool  // between begin and its commit
@@ -127,7 +128,7 @@ const (
 // The caller ends it with Finish or Abort.
 func New(ctx context.Context, o Options) (*Applier, error) {
 	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[uint32]*table{}, counts: map[string]*Counts{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
-		live: map[uint32]*Live{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}}
+		live: map[uint32]*Live{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}, told: map[string]bool{}}
 	if a.opts.Workers < 1 {
 		a.opts.Workers = 1
 	}

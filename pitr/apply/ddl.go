@@ -214,7 +214,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	}
 	a.changed = true
 	e := &execution{schema: s, message: m, holds: &a.holds, choice: choice, source: a.begin, atomic: a.opts.Atomic != nil,
-		alone: at > max(a.settled, s.Since) && a.recent.seenBy(m.Snapshot)}
+		alone: at > max(a.settled, s.Since) && a.recent.seenBy(m.Snapshot), told: a.told}
 	if err := a.sendWait(a.workers[0], command{do: e.run, commit: a.opts.Atomic == nil}); err != nil {
 		return err
 	}

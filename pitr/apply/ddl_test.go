@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,4 +90,28 @@ CREATE TRIGGER note BEFORE INSERT ON numbers FOR EACH ROW EXECUTE FUNCTION note(
 	require.NoError(t, Release(t.Context(), conn))
 	require.Equal(t, "A 0", d.value("select tgenabled::text || ' ' || (select count(*) from pg_namespace where nspname = 'tidemark_replay') from pg_trigger where tgname = 'note'"))
 	require.NoError(t, conn.Close(t.Context()))
+}
+
+// TestFingerprintsOfAnotherVersion: they are not compared, and that is said once.
+func TestFingerprintsOfAnotherVersion(t *testing.T) {
+	d := newTarget(t, "versions")
+	var notes []string
+	a, err := New(t.Context(), Options{Connect: d.connect, Atomic: &Atomic{Progress: note}, Schema: &Schema{Note: func(s string) { notes = append(notes, s) }}})
+	require.NoError(t, err)
+	for n, fp := range []string{"9:0123", "0123"} {
+		name := "made_" + strconv.Itoa(n)
+		records, announced := withChange(t, n+1, ddl.Message{Tag: "CREATE TABLE", SQL: "CREATE TABLE public." + name + " (a int)",
+			State: []ddl.RelationState{{Schema: "public", Name: name, Fingerprint: fp}}})
+		a.Announce(announced)
+		feed(t, a, records)
+	}
+	require.NoError(t, a.Flush(t.Context()))
+	require.Len(t, notes, 1)
+	require.Contains(t, notes[0], "not compared with the source")
+	records, announced := withChange(t, 3, ddl.Message{Tag: "CREATE TABLE", SQL: "CREATE TABLE public.other (a int)",
+		State: []ddl.RelationState{{Schema: "public", Name: "other", Fingerprint: ddl.FingerprintVersion + ":0123"}}})
+	a.Announce(announced)
+	feed(t, a, records[:2])
+	require.ErrorContains(t, a.Apply(t.Context(), &records[2]), "public.other is not what it became at the source")
+	a.Abort()
 }

@@ -26,6 +26,7 @@ type execution struct {
 	atomic  bool // the transaction goes on after it
 	alone   bool // the source read the state of relations with all changes in it that are here already
 	session *session
+	told    map[string]bool // notes of all changes that are made once
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
@@ -382,6 +383,14 @@ func (e *execution) clearExtension(ctx context.Context, conn *pgconn.PgConn) err
 		e.emptied = append(e.emptied, uint32(atoi(rows[0][0])))
 	}
 	return nil
+}
+
+// tellOnce tells what is true of many changes.
+func (e *execution) tellOnce(note string) {
+	if !e.told[note] {
+		e.told[note] = true
+		e.tell(note)
+	}
 }
 
 func (e *execution) tell(note string) {
