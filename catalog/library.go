@@ -109,7 +109,7 @@ func (lib *library) fetchLogObject(ctx context.Context, seq uint64) (line []byte
 // run returns the lines of a closed book or chapter, checked: they lead from the hash before to the
 // summary's own.
 func (lib *library) run(ctx context.Context, s *summary, before string) ([][]byte, error) {
-	if lines := lib.cached(s.Hash); lines != nil {
+	if lines := lib.cached(s); lines != nil {
 		return lines, nil
 	}
 	lib.read.Add(1)
@@ -189,11 +189,16 @@ func checkChain(lines [][]byte, first uint64, before, last string) error {
 	return nil
 }
 
-func (lib *library) cached(hash string) [][]byte {
+// is reports whether a run is the one that a summary sums up. A book and its last chapter end alike.
+func (r cachedRun) is(s *summary) bool {
+	return r.hash == s.Hash && uint64(len(r.lines)) == s.Last-s.First+1
+}
+
+func (lib *library) cached(s *summary) [][]byte {
 	lib.mu.Lock()
 	defer lib.mu.Unlock()
 	for i, r := range lib.runs {
-		if r.hash == hash {
+		if r.is(s) {
 			lib.runs = append(append(lib.runs[:i:i], lib.runs[i+1:]...), r)
 			return r.lines
 		}
@@ -202,10 +207,10 @@ func (lib *library) cached(hash string) [][]byte {
 }
 
 // holds reports whether a run is in memory, and leaves the order of use alone.
-func (lib *library) holds(hash string) bool {
+func (lib *library) holds(s *summary) bool {
 	lib.mu.Lock()
 	defer lib.mu.Unlock()
-	return slices.ContainsFunc(lib.runs, func(r cachedRun) bool { return r.hash == hash })
+	return slices.ContainsFunc(lib.runs, func(r cachedRun) bool { return r.is(s) })
 }
 
 // cachedThrough returns the chapter that ends with a seq.

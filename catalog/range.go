@@ -128,7 +128,7 @@ func (r Range) commits(g glance) bool {
 func (v *View) Unread(r Range) int {
 	n := 0
 	for s := range v.st.runs {
-		if s.First > 0 && s.Last <= v.st.Seq-uint64(len(v.lines)) && s.overlaps(r) && !v.lib.holds(s.Hash) {
+		if s.First > 0 && s.Last <= v.st.Seq-uint64(len(v.lines)) && s.overlaps(r) && !v.lib.holds(s) {
 			n++
 		}
 	}
