@@ -33,7 +33,7 @@ func (b *Bench) WantAny(rows ...string) bool { return slices.ContainsFunc(rows, 
 var All = []Scenario{
 	drain, drainS3, stored, largeValues, live, durable,
 	restoreCopy, physicalEvents, physicalBench, physicalLong, oneTable,
-	follow, baseSnapshot, sizes,
+	follow, planYear, logDay, baseSnapshot, sizes,
 }
 
 // Matching returns a predicate of the names that one of the patterns (as of path.Match) takes; none: all.
