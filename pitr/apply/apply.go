@@ -90,6 +90,7 @@ type Applier struct {
 	changed    bool                      // by the open transaction: the schema
 	settled    segment.LSN               // commit of the last transaction that changed the schema
 	recent     recent                    // transactions that changed the schema last
+	namings    namings                   // what they gave other names
 	holds      holds
 	doubted    map[string]bool // tables that inexact changes were about
 	doubtAll   bool

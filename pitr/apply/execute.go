@@ -27,9 +27,13 @@ type execution struct {
 	alone   bool // the source read the state of relations with all changes in it that are here already
 	session *session
 	told    map[string]bool // notes of all changes that are made once
+	unseen  namings         // made here already, and certainly not known to the statement
+	overlap namings         // that it may not have known
+	wide    bool            // overlap counts too
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
+	steps   []naming // what it gave other names
 }
 
 // run makes the change. An error is one of the connection; a refusal is left in failed.
@@ -41,6 +45,13 @@ func (e *execution) run(ctx context.Context, w *worker) error {
 		return fault.Wrap(err, codeOf(err), "", "%s", describeChange(e.message, e.source))
 	}
 	err := e.make(ctx, w.conn)
+	if err != nil && missesSomething(err) && len(e.overlap) > 0 {
+		if err := errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn)); err != nil {
+			return err
+		}
+		e.wide = true
+		err = e.make(ctx, w.conn)
+	}
 	// PREPARE isn't undone with anything, and a statement of ours may have had another put in its place.
 	clear(w.prepared)
 	if err == nil {
@@ -60,9 +71,53 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.dropHelpers(ctx, conn); err != nil {
 		return err
 	}
+	unseen, err := undoNames(ctx, conn, e.unseen)
+	if err != nil {
+		return err
+	}
+	if err := e.asNamed(ctx, conn); err != nil {
+		return err
+	}
+	if err := e.present(ctx, conn, e.message.Objects); err != nil {
+		return err
+	}
+	if err := e.clearExtension(ctx, conn); err != nil {
+		return err
+	}
+	if err := e.compare(ctx, conn); err != nil {
+		return err
+	}
+	if err := e.holds.learn(ctx, conn, e.message); err != nil {
+		return err
+	}
+	if err := redoNames(ctx, conn, unseen); err != nil {
+		return err
+	}
+	if err := e.holds.remember(ctx, conn, e.message); err != nil {
+		return err
+	}
+	return e.holds.take(ctx, conn, e.schema.Within)
+}
+
+// asNamed executes the change's statement, with the names that it knew.
+func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
+	var overlap namings
+	if e.wide {
+		var err error
+		if overlap, err = undoNames(ctx, conn, e.overlap); err != nil {
+			return err
+		}
+	}
 	sql := e.statement()
 	if err := e.present(ctx, conn, e.message.Dropped); err != nil {
 		return err
+	}
+	var before map[[2]string]placed
+	if sql != "" && givesNames(e.message) {
+		var err error
+		if before, err = readNames(ctx, conn, e.message); err != nil {
+			return err
+		}
 	}
 	if sql != "" {
 		err := e.attempts(ctx, conn, sql)
@@ -76,22 +131,13 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.noteFilling(ctx, conn); err != nil {
 		return err
 	}
-	if err := e.present(ctx, conn, e.message.Objects); err != nil {
-		return err
+	if before != nil {
+		var err error
+		if e.steps, err = e.named(ctx, conn, before); err != nil {
+			return err
+		}
 	}
-	if err := e.clearExtension(ctx, conn); err != nil {
-		return err
-	}
-	if err := e.compare(ctx, conn); err != nil {
-		return err
-	}
-	if err := e.holds.remember(ctx, conn, e.message); err != nil {
-		return err
-	}
-	if err := e.holds.learn(ctx, conn, e.message); err != nil {
-		return err
-	}
-	return e.holds.take(ctx, conn, e.schema.Within)
+	return redoNames(ctx, conn, overlap)
 }
 
 // dropHelpers drops the replay's own indexes of the tables that the change is about.
