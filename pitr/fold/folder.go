@@ -1,0 +1,233 @@
+package fold
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+
+	"tidemark/segment"
+)
+
+// DefaultMemory bounds the hashes held, in bytes: those of eight million keys.
+const DefaultMemory = 256 << 20
+
+// Counts are the operations of one table.
+type Counts struct{ Inserted, Updated, Deleted, Truncated int64 }
+
+// Table is a table whose rows are folded.
+type Table struct {
+	name    string
+	oid     uint32
+	key     []string // names of the key's columns
+	keys    keys
+	counts  Counts
+	live    int64 // rows more than there were at first or, when emptied, how many there are
+	emptied bool
+	number  uint64 // of the operation noted last
+	decided uint64 // of the operation decided last
+	emptyAt uint64 // number of the last TRUNCATE of this pass, 0 for none
+	tangled bool   // a row took over values from a row with another key
+	ordered bool   // some key's operations are replayed in order
+	given   error  // why the table can't be folded
+
+	shape *segment.Relation // the definition last seen, and where its key is
+	at    []int
+}
+
+// Folder folds the operations of several tables. Note and Decide are called by one goroutine; Rows may
+// be used by several once everything is noted.
+type Folder struct {
+	memory      int64
+	seeds       [2]maphash.Seed
+	first, last uint64 // keys with such a first word are looked at
+	pass        int
+	tables      map[uint32]*Table // by OID at the source
+	scratch     []byte
+}
+
+// New makes a Folder without tables. Memory bounds what it holds, in bytes; 0: DefaultMemory.
+func New(memory int64) *Folder {
+	if memory <= 0 {
+		memory = DefaultMemory
+	}
+	return &Folder{memory: memory, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, last: math.MaxUint64, tables: map[uint32]*Table{}}
+}
+
+// Add has a table folded, by its OID at the source and the columns of its primary key, which is its replica
+// identity.
+func (f *Folder) Add(oid uint32, name string, key []string) {
+	f.tables[oid] = &Table{name: name, oid: oid, key: key}
+}
+
+// Table returns a table that is folded; nil for others.
+func (f *Folder) Table(oid uint32) *Table {
+	if f == nil {
+		return nil
+	}
+	if t := f.tables[oid]; t != nil && t.given == nil {
+		return t
+	}
+	return nil
+}
+
+// Tables returns the tables that are folded.
+func (f *Folder) Tables() (all []*Table) {
+	if f == nil {
+		return nil
+	}
+	for oid := range f.tables {
+		if t := f.Table(oid); t != nil {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// Given returns why a table that was added is not folded after all; nil if it is.
+func (f *Folder) Given() map[string]error {
+	reasons := map[string]error{}
+	for _, t := range f.tables {
+		if t.given != nil {
+			reasons[t.name] = t.given
+		}
+	}
+	return reasons
+}
+
+// OID is that of the table at the source.
+func (t *Table) OID() uint32 { return t.oid }
+
+// Name is namespace.name, as the base snapshot has it.
+func (t *Table) Name() string { return t.name }
+
+// Counts are the operations noted in the first pass.
+func (t *Table) Counts() Counts { return t.counts }
+
+// Live is how many rows more there are in the end than the base snapshot has or, if it was emptied, how many.
+func (t *Table) Live() (rows int64, emptied bool) { return t.live, t.emptied }
+
+// InOrder reports whether operations of some keys come in order, with updates and deletes; otherwise all
+// that Decide asks for are inserts.
+func (t *Table) InOrder() bool { return t.ordered }
+
+// mine reports whether a key is looked at in this pass.
+func (f *Folder) mine(h hash) bool { return h[0] >= f.first && h[0] <= f.last }
+
+// Pass is the number of the pass, from 0. Operations of tables that are not folded, and such as are the same in every
+// pass, belong to the first.
+func (f *Folder) Pass() int { return f.pass }
+
+// EndNotes ends the first reading of a pass.
+func (f *Folder) EndNotes() {
+	for _, t := range f.tables {
+		if t.given != nil {
+			continue
+		}
+		if t.tangled && f.pass == 0 && f.last != math.MaxUint64 {
+			f.give(t, errors.New("rows took over values from rows with other keys, and not all keys fit into memory"))
+			continue
+		}
+		t.ordered = t.keys.count(flagPartial)+t.keys.count(flagPinned) > 0
+	}
+}
+
+// Next begins another pass, over keys that found no room in the passes before; false if there are none.
+func (f *Folder) Next() bool {
+	if f.last == math.MaxUint64 {
+		return false
+	}
+	f.first, f.last = f.last+1, math.MaxUint64
+	f.pass++
+	for _, t := range f.tables {
+		t.keys, t.number, t.decided, t.emptyAt = keys{}, 0, 0, 0
+	}
+	return true
+}
+
+// give leaves a table to a replay in order.
+func (f *Folder) give(t *Table, why error) {
+	t.given, t.keys = why, keys{}
+}
+
+// room makes room for one more key of a table, if need be by looking at fewer keys in this pass.
+func (f *Folder) room(t *Table) {
+	for t.keys.full() {
+		held := 0
+		for _, o := range f.tables {
+			held += len(o.keys.slots)
+		}
+		// While a table grows the old slots are held beside the new ones.
+		if int64(held+t.keys.grown())*entrySize <= f.memory || t.keys.grown() == firstSlots || f.last-f.first < 1<<20 {
+			t.keys.grow()
+			return
+		}
+		f.last = f.first + (f.last-f.first)/2
+		for _, o := range f.tables {
+			o.keys.keep(f.last)
+		}
+	}
+}
+
+// A refusal is an operation that doesn't fit what went before.
+func refuse(t *Table, what string) error { return fmt.Errorf("table %s: %s", t.name, what) }
+
+// Types whose text is the same for the same value, and another for another: only by such keys are rows told apart
+// without asking the server. OIDs from src/include/catalog/pg_type.dat.
+var keyTypes = []uint32{
+	16, 17, 18, 19, 20, 21, 23, 25, 26, // bool, bytea, "char", name, int8, int2, int4, text, oid
+	1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, // bpchar, varchar, date, time, timestamp, timestamptz, numeric, uuid
+}
+
+// locate finds the key's columns in a definition.
+func (t *Table) locate(rel *segment.Relation) error {
+	if t.shape == rel {
+		return nil
+	}
+	at := make([]int, len(t.key))
+	for i, name := range t.key {
+		if at[i] = slices.IndexFunc(rel.Columns, func(c segment.Column) bool { return c.Name == name && c.Key() }); at[i] < 0 {
+			return errors.New("its replica identity is not the primary key that it had in the base snapshot")
+		}
+		if !slices.Contains(keyTypes, rel.Columns[at[i]].TypeOID) {
+			return fmt.Errorf("key column %s is of a type whose values are not told apart by their text", name)
+		}
+	}
+	n := 0
+	for _, c := range rel.Columns {
+		if c.Key() {
+			n++
+		}
+	}
+	if n != len(at) || rel.Identity != 'd' {
+		return errors.New("its replica identity is not the primary key that it had in the base snapshot")
+	}
+	t.shape, t.at = rel, at
+	return nil
+}
+
+var errNoKey = errors.New("a key is null, very large, or was not sent")
+
+// hash returns the hash of a row's key.
+func (f *Folder) hash(t *Table, row []segment.Value) (hash, error) {
+	b := f.scratch[:0]
+	for _, i := range t.at {
+		if i >= len(row) || row[i].Kind != segment.Text || row[i].Large != nil {
+			return hash{}, errNoKey
+		}
+		b = appendKey(b, row[i].Data)
+	}
+	f.scratch = b
+	return f.sum(b), nil
+}
+
+// appendKey appends one column of a key so that no two keys look alike.
+func appendKey(b, v []byte) []byte {
+	n := len(v)
+	return append(append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24)), v...)
+}
+
+func (f *Folder) sum(b []byte) hash {
+	return hash{maphash.Bytes(f.seeds[0], b), maphash.Bytes(f.seeds[1], b)}
+}
