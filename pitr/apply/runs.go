@@ -59,8 +59,7 @@ func (w *worker) runLength(b *buffer, ops []op) int {
 		w.values = b.params(w.values[:0], &ops[n])
 		w.key = w.key[:0]
 		for _, v := range w.values[s.keyFrom:] {
-			w.key = append(strconv.AppendInt(w.key, int64(len(v)), 10), ':')
-			w.key = append(w.key, v...)
+			w.key = appendKey(w.key, v)
 		}
 		if _, again := w.keys[string(w.key)]; again {
 			break
@@ -75,6 +74,11 @@ func (w *worker) runLength(b *buffer, ops []op) int {
 		return 1
 	}
 	return n
+}
+
+// appendKey appends a value so that no two lists of values give the same bytes.
+func appendKey(dst, v []byte) []byte {
+	return append(append(strconv.AppendInt(dst, int64(len(v)), 10), ':'), v...)
 }
 
 // arrayTypeQuery gives the array type of a type. unnest makes a column of each attribute of a composite type, also of

@@ -36,9 +36,11 @@ type table struct {
 	narrow     []int // columns that an index finds old row images by
 	worker     int
 	insertOnly bool
-	always     bool // an identity column is GENERATED ALWAYS: no update can assign it
-	lenient    bool // rows may be missing, or there already
-	ruled      bool // it has rules, which ON CONFLICT can't be used beside, though they don't fire
+	always     bool  // an identity column is GENERATED ALWAYS: no update can assign it
+	lenient    bool  // rows may be missing, or there already
+	ruled      bool  // it has rules, which ON CONFLICT can't be used beside, though they don't fire
+	commutes   bool  // operations on rows of different keys do
+	insertKeys []int // where the key's columns stand among the parameters of insert, if they do
 	live       *Live
 	insert     *statement
 	copySQL    string
@@ -155,7 +157,7 @@ func (a *Applier) forget() {
 
 // same reports whether statements for one definition do for another.
 func (t *table) same(o *table) bool {
-	return t.name == o.name && t.insertOnly == o.insertOnly && t.sql == o.sql && t.kind == o.kind && t.lenient == o.lenient && slices.Equal(t.cols, o.cols) && slices.Equal(t.keys, o.keys) && slices.Equal(t.narrow, o.narrow)
+	return t.name == o.name && t.insertOnly == o.insertOnly && t.sql == o.sql && t.kind == o.kind && t.lenient == o.lenient && t.commutes == o.commutes && slices.Equal(t.cols, o.cols) && slices.Equal(t.keys, o.keys) && slices.Equal(t.narrow, o.narrow)
 }
 
 // targetColumn is a column as the target's catalog has it.
@@ -375,14 +377,13 @@ func (a *Applier) readIndexes(ctx context.Context, oid uint32, t *table) error {
 		x.columns = append(x.columns, i)
 		x.equality = append(x.equality, string(row[4]))
 	}
-	t.chooseIndexes(indexes)
-	return nil
+	return a.readCommutes(ctx, t, t.chooseIndexes(indexes))
 }
 
 // chooseIndexes takes the operators of the unique index on exactly the replica identity's columns, and
-// the best index to find row images by: primary before unique before others.
-func (t *table) chooseIndexes(indexes []index) {
-	rank, keyed := 0, false
+// the best index to find row images by: primary before unique before others. It reports whether there is one on the identity.
+func (t *table) chooseIndexes(indexes []index) (keyed bool) {
+	rank := 0
 	for _, x := range indexes {
 		if slices.Contains(x.columns, -1) {
 			continue
@@ -407,7 +408,7 @@ func (t *table) chooseIndexes(indexes []index) {
 		}
 	}
 	if keyed {
-		return
+		return true
 	}
 	// Without an index on the key the operators of others must not stand for it.
 	for i := range t.cols {
@@ -415,6 +416,7 @@ func (t *table) chooseIndexes(indexes []index) {
 			t.cols[i].equality = ""
 		}
 	}
+	return false
 }
 
 func (t *table) setEquality(x index) {

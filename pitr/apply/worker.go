@@ -37,10 +37,12 @@ type worker struct {
 	arrays map[uint32]uint32   // array types of the target by their elements' types
 	keys   map[string]struct{} // of the run that is gathered
 	key    []byte
+
+	arranger arranger
 }
 
 func newWorker(conn *pgconn.PgConn, b *budget) *worker {
-	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]int{}, arrays: map[uint32]uint32{}, keys: map[string]struct{}{}}
+	return &worker{conn: conn, budget: b, commands: make(chan command, 4), prepared: map[string]bool{}, wide: map[string]int{}, arrays: map[uint32]uint32{}, keys: map[string]struct{}{}, arranger: newArranger()}
 }
 
 // run does commands until there are no more, one fails, or the context ends. It closes the connection.
@@ -142,8 +144,9 @@ func (w *worker) exec(ctx context.Context, sql string) error {
 // Shorter runs of inserts than this go as statements in the pipeline: a COPY costs two round trips.
 const copyRun = 12
 
-// apply does the operations of a buffer, in order.
+// apply does the operations of a buffer, each key's in order.
 func (w *worker) apply(ctx context.Context, b *buffer) error {
+	w.arrange(b)
 	for i := 0; i < len(b.ops); {
 		n := 0
 		for i+n < len(b.ops) && b.ops[i+n].stmt == b.table.insert {
