@@ -43,6 +43,12 @@ func checkRoles(missing []basesnapshot.Role, f serverFacts) error {
 		"the target server lacks the roles %s, and role %q may not make them", strings.Join(names, ", "), f.user)
 }
 
+// madeMeanwhile reports whether a role could not be made because it is there: another restore may run on the same server.
+func madeMeanwhile(err error) bool {
+	pgErr, ok := asPgError(err)
+	return ok && (pgErr.Code == "42710" || pgErr.Code == "23505")
+}
+
 // createRoles makes missing roles, without login, password or rights over the server: what they own and
 // may touch in this database is all that a restore needs of them.
 func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapshot.Role) (notes []string, err error) {
@@ -52,7 +58,9 @@ func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapsho
 		if r.Inherit {
 			inherit = " INHERIT"
 		}
-		if err := exec(ctx, conn, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN"+inherit); err != nil {
+		if err := exec(ctx, conn, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN"+inherit); madeMeanwhile(err) {
+			continue
+		} else if err != nil {
 			return nil, fault.Wrap(err, fault.Failed, "make the role by hand", "create role %q", r.Name)
 		}
 		made[r.Name] = true

@@ -135,6 +135,7 @@ func (r *run) makeRest(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	steps := []func() error{
 		func() error { return r.makeAll(ctx, conn, main) },
+		func() error { return r.mendSchema(ctx, conn) },
 		func() error { return sequences(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, publications) },
 		func() error { return r.giveOwners(ctx, conn) },

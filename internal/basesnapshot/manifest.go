@@ -191,6 +191,8 @@ func (c Chunk) StoredBytes() int64 {
 type Sequence struct {
 	segment.Sequence
 	Type    string      `json:"type"`               // smallint, integer or bigint
+	Min     *int64      `json:"min,omitempty"`      // MINVALUE; nil in manifests of the first version
+	Max     *int64      `json:"max,omitempty"`      // MAXVALUE
 	OwnedBy *ColumnRef  `json:"owned_by,omitempty"` // OWNED BY, or the identity column
 	UsedBy  []ColumnRef `json:"used_by,omitempty"`  // columns whose default uses it
 }

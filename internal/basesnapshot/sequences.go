@@ -95,10 +95,10 @@ func readSequenceBatch(ctx context.Context, conn *pgx.Conn, names []Name) ([]seg
 	return list, err
 }
 
-// readSequenceUse reads, under the snapshot, each sequence's type, its owner column and the columns whose default uses it.
+// readSequenceUse reads, under the snapshot, each sequence's type and bounds, its owner column and the columns whose default uses it.
 func readSequenceUse(ctx context.Context, conn *pgx.Conn) (map[Name]*Sequence, error) {
 	rows, err := conn.Query(ctx, `
-SELECT n.nspname::text, c.relname::text, pg_catalog.format_type(s.seqtypid, NULL)
+SELECT n.nspname::text, c.relname::text, pg_catalog.format_type(s.seqtypid, NULL), s.seqmin, s.seqmax
 FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relpersistence <> 't'`)
 	if err != nil {
@@ -107,7 +107,13 @@ WHERE c.relpersistence <> 't'`)
 	use := map[Name]*Sequence{}
 	var name Name
 	var kind string
-	if _, err := pgx.ForEachRow(rows, []any{&name.Namespace, &name.Name, &kind}, func() error { use[name] = &Sequence{Type: kind}; return nil }); err != nil {
+	var least, greatest int64
+	read := func() error {
+		lo, hi := least, greatest
+		use[name] = &Sequence{Type: kind, Min: &lo, Max: &hi}
+		return nil
+	}
+	if _, err := pgx.ForEachRow(rows, []any{&name.Namespace, &name.Name, &kind, &least, &greatest}, read); err != nil {
 		return nil, sqlFault(err, "reading sequences")
 	}
 	// OWNED BY is an auto, an identity an internal dependency of the sequence on the column; a default's
