@@ -172,7 +172,7 @@ func (r *run) choose(m *ddl.Message) (apply.Choice, error) {
 // schemaOptions say how schema changes are replayed.
 func (r *run) schemaOptions() *apply.Schema {
 	return &apply.Schema{
-		Since:  r.plan.Snapshot.LSN,
+		Since: r.plan.Snapshot.LSN, Partial: len(r.chosen.filter) > 0,
 		Choose: r.choose, AcceptInexact: r.o.AcceptInexact, NoOwner: r.o.NoOwner, NoPrivileges: r.o.NoPrivileges,
 		Within: r.names.schema(), Helpers: r.helpers, Empty: r.empty, Note: func(s string) { r.note(s) },
 	}

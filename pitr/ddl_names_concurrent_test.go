@@ -46,3 +46,42 @@ CREATE FUNCTION other.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETUR
 	delete(rows, "tidemark.ddl_key")
 	require.Equal(t, rows, hashes(t, "moment_names_back"))
 }
+
+// TestPrivilegesOfTheMoment: who may do what depends on what was there, and which default privileges held, when the statement ran, not
+// when its transaction ended.
+func TestPrivilegesOfTheMoment(t *testing.T) {
+	w := newWorld(t, "moment_rights", `CREATE ROLE moment_a; CREATE ROLE "moment B"; CREATE SCHEMA s; CREATE SCHEMA "q""s"; CREATE TABLE s.old (id int PRIMARY KEY);
+CREATE TABLE "q""s".old (id int PRIMARY KEY); CREATE VIEW s.v AS SELECT 1 AS one; CREATE FUNCTION s.f(a int, OUT b text) LANGUAGE sql AS $$ SELECT 'x' $$;
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO moment_a`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	first, second := w.session(), w.session()
+	// Made before the default privileges that are committed first.
+	first(`BEGIN; CREATE TABLE s.made (id serial PRIMARY KEY); CREATE FUNCTION s.g() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE s.mood AS ENUM ('a'); CREATE SCHEMA inner_one`)
+	second(`ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM moment_a; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO "moment B" WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES GRANT USAGE ON SEQUENCES TO moment_a;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO moment_a`)
+	first(`COMMIT`)
+	second(`CREATE TABLE s.after (id serial PRIMARY KEY)`)
+	// Granted on all that was there, before what is committed first.
+	first(`BEGIN; GRANT /* ON ALL TABLES */ INSERT, UPDATE ON ALL TABLES IN SCHEMA s, "q""s" TO moment_a WITH GRANT OPTION; REVOKE ALL ON ALL ROUTINES IN SCHEMA s FROM PUBLIC; GRANT USAGE ON ALL SEQUENCES IN SCHEMA inner_one TO moment_a`)
+	second(`CREATE TABLE s.later (id int PRIMARY KEY); CREATE PROCEDURE s.p() LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE s.p() TO PUBLIC; CREATE SEQUENCE inner_one.q`)
+	first(`COMMIT; INSERT INTO s.made DEFAULT VALUES`)
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "moment_rights_back", nil)
+	want, _, _ := strings.Cut(schemaOf(t, w.db), "CREATE EVENT TRIGGER")
+	got, _, _ := strings.Cut(schemaOf(t, "moment_rights_back"), "CREATE EVENT TRIGGER")
+	require.Equal(t, grantsOf(want), grantsOf(got))
+	// A part of them.
+	w.restore(Target{Kind: ToLatest}, "moment_rights_part", func(o *Options) { o.Tables = []string{"s.old", "s.made"} })
+	const rights = "select string_agg(oid::regclass || ' ' || relacl::text, E'\\n' order by oid::regclass::text) from pg_class where relname in ('old', 'made') and relnamespace = 's'::regnamespace"
+	require.Equal(t, server.MustQuery(t, w.db, rights), server.MustQuery(t, "moment_rights_part", rights))
+}
+
+// grantsOf are the lines of a dump that give privileges, and those that make things.
+func grantsOf(dump string) (lines []string) {
+	for line := range strings.Lines(dump) {
+		if strings.Contains(line, "GRANT") || strings.Contains(line, "REVOKE") || strings.HasPrefix(line, "CREATE") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}

@@ -19,3 +19,7 @@ func fingerprintExpression() string {
 // FingerprintSettings are the settings that the text of expressions depends on, as SET LOCAL statements.
 const FingerprintSettings = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres;
 SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'; SET LOCAL quote_all_identifiers = off`
+
+// RightsSQL is a query for the privileges on the object $2 (OID) of the catalog $1 (OID), as Object.ACL has them: a JSON array of
+// those that there are and those that there are by default, and the owner. No row if there is no such object.
+var RightsSQL = "SELECT to_jsonb(g.list)::text, pg_get_userbyid(o.owner)::text " + strings.TrimSpace(readSQL("rights.sql")) + " $1::oid AND o.oid = $2::oid"

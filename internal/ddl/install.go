@@ -14,7 +14,7 @@ import (
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
-const Version = 4
+const Version = 5
 
 // Schema is where everything lives that Install makes, but for the event triggers, which have no schema.
 const Schema = "tidemark"
@@ -30,7 +30,7 @@ const lockTimeout = "5s"
 var sqlFiles embed.FS
 
 // installFiles are run in this order.
-var installFiles = []string{"schema.sql", "key.sql", "split.sql", "context.sql", "text.sql", "statement.sql", "inexact.sql", "capture.sql", "triggers.sql"}
+var installFiles = []string{"schema.sql", "key.sql", "split.sql", "context.sql", "text.sql", "statement.sql", "inexact.sql", "grants.sql", "capture.sql", "triggers.sql"}
 
 // Options say what Install makes.
 type Options struct {
@@ -81,6 +81,7 @@ func installSQL(status Status, o Options) []string {
 		"%PUBLICATION%", quoteLiteral(o.Publication),
 		"SET lc_messages = 'C'", language,
 		"%FINGERPRINT%", fingerprintExpression(),
+		"%RIGHTS%", strings.TrimSpace(readSQL("rights.sql")),
 	)
 	list := []string{
 		// Two archivers that start at once take turns; the second finds everything in place.

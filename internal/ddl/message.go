@@ -64,6 +64,9 @@ type Object struct {
 	Identity  string `json:"identity"`         // as pg_identify_object quotes it
 	OID       uint32 `json:"oid"`              // of the object at the source
 	Extension bool   `json:"ext,omitempty"`    // made by an extension's script
+	// ACL are the privileges on what the statement made: of "owner", "public" and each "role NAME", with * what they may grant;
+	// one key "default" where they are those. nil: not known.
+	ACL map[string][]string `json:"acl,omitempty"`
 }
 
 // RelationState is a relation as it stood after a statement.

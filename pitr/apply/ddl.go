@@ -25,6 +25,7 @@ type Schema struct {
 	AcceptInexact bool
 	NoOwner       bool // everything belongs to the connecting role
 	NoPrivileges  bool // no GRANT and REVOKE
+	Partial       bool // the target lacks some of what the base snapshot has
 
 	// Helpers are indexes, quoted, that were made for the replay alone, by the OID of their table at the source.
 	// One is dropped before a change of its table.

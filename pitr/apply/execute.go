@@ -87,6 +87,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.compare(ctx, conn); err != nil {
 		return err
 	}
+	if err := e.mendRights(ctx, conn); err != nil {
+		return err
+	}
 	if err := e.holds.learn(ctx, conn, e.message); err != nil {
 		return err
 	}
@@ -108,13 +111,15 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 			return err
 		}
 	}
-	sql := e.statement()
+	sql, err := e.reduce(ctx, conn, e.statement())
+	if err != nil {
+		return err
+	}
 	if err := e.present(ctx, conn, e.message.Dropped); err != nil {
 		return err
 	}
 	var before map[[2]string]placed
 	if sql != "" && givesNames(e.message) {
-		var err error
 		if before, err = readNames(ctx, conn, e.message); err != nil {
 			return err
 		}
@@ -132,7 +137,6 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	if before != nil {
-		var err error
 		if e.steps, err = e.named(ctx, conn, before); err != nil {
 			return err
 		}
@@ -142,7 +146,7 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 
 // dropHelpers drops the replay's own indexes of the tables that the change is about.
 func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
-	if len(e.schema.Helpers) == 0 {
+	if len(e.schema.Helpers) == 0 || isPrivilege(e.message) {
 		return nil
 	}
 	drop := func(oid uint32) error {
@@ -206,11 +210,9 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 			}
 			return e.lacks(err)
 		case missingRole(pgErr) != "" && !(e.schema.NoOwner && e.schema.NoPrivileges):
-			name := missingRole(pgErr)
-			if _, makeErr := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); makeErr != nil {
+			if makeErr := e.makeRole(ctx, conn, missingRole(pgErr)); makeErr != nil {
 				return errors.Join(err, makeErr)
 			}
-			e.tell("role " + quote(name) + " was missing and was made without login, password and rights over the server")
 		case pgErr.Code == "42883" && dropsRoutine[e.message.Tag]:
 			// One over a temporary type is never captured, as it goes with that; only its DROP is.
 			e.tell(describeChange(e.message, e.source) + " had nothing to drop: " + err.Error())
@@ -228,6 +230,14 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 		}
 	}
 	return errors.New("gave up after " + itoa(maxAttempts) + " attempts")
+}
+
+func (e *execution) makeRole(ctx context.Context, conn *pgconn.PgConn, name string) error {
+	if _, err := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); err != nil {
+		return err
+	}
+	e.tell("role " + quote(name) + " was missing and was made without login, password and rights over the server")
+	return nil
 }
 
 var (

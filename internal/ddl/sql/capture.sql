@@ -30,7 +30,7 @@ $tidemark$;
 -- ddl_objects are the objects that the running command made or changed, in order. A function over a temporary type goes
 -- with that at the latest when the session ends, and no event trigger says so: it counts as temporary. So does an invalid index,
 -- which no message has told of (see ddl_state) and no dump holds: a replay could not rename it.
-CREATE FUNCTION tidemark.ddl_objects() RETURNS TABLE (n bigint, class oid, object oid, relation oid, type text, schema text, name text, identity text, temporary boolean, extension boolean)
+CREATE FUNCTION tidemark.ddl_objects() RETURNS TABLE (n bigint, class oid, object oid, relation oid, type text, schema text, name text, identity text, temporary boolean, extension boolean, command text)
 LANGUAGE plpgsql AS $tidemark$
 #variable_conflict use_column
 BEGIN
@@ -38,7 +38,7 @@ BEGIN
   coalesce(c.schema_name = 'pg_temp', false) OR coalesce((SELECT k.relpersistence = 't' FROM pg_class k WHERE k.oid = r.oid), false)
     OR c.classid = 'pg_proc'::regclass AND EXISTS (SELECT FROM pg_depend d JOIN pg_type t ON t.oid = d.refobjid
       WHERE d.classid = c.classid AND d.objid = c.objid AND d.refclassid = 'pg_type'::regclass AND t.typnamespace = pg_my_temp_schema())
-    OR c.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indexrelid = c.objid AND x.relkind = 'i' AND NOT i.indisvalid), c.in_extension
+    OR c.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indexrelid = c.objid AND x.relkind = 'i' AND NOT i.indisvalid), c.in_extension, c.command_tag
 FROM pg_event_trigger_ddl_commands() WITH ORDINALITY AS c(classid, objid, objsubid, command_tag, object_type, schema_name, object_identity, in_extension, command, n)
 CROSS JOIN LATERAL (SELECT tidemark.ddl_relation(c.classid, c.objid) AS oid) r
 LEFT JOIN pg_class k ON k.oid = r.oid LEFT JOIN pg_namespace m ON m.oid = k.relnamespace;
@@ -127,7 +127,7 @@ DECLARE
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   state jsonb;
-  snapshot text := pg_current_snapshot()::text; -- taken before state is
+  snapshot text := pg_current_snapshot()::text; -- taken before state and privileges are
   why text;
   touched oid[];
   statement text;
@@ -143,7 +143,8 @@ BEGIN
       anonymous := anonymous + 1;
     ELSE
       objects := objects || jsonb_strip_nulls(jsonb_build_object('type', o.type, 'schema', o.schema, 'name', o.name, 'identity', o.identity,
-        'oid', o.object::bigint, 'ext', nullif(o.extension, false)));
+        'oid', o.object::bigint, 'ext', nullif(o.extension, false),
+        'acl', CASE WHEN o.command ~ '^(CREATE|SELECT INTO)' AND NOT o.extension THEN tidemark.ddl_acl(o.class, o.object) END));
       IF o.relation <> 0 AND o.relation <> ALL (relations) THEN
         relations := relations || o.relation;
       END IF;
@@ -188,6 +189,12 @@ BEGIN
   IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND tidemark.ddl_on_temporary(statement, conforming) THEN
     RETURN;
   END IF;
+  IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> '' THEN
+    SELECT g.listed, coalesce(g.about, objects) INTO statement, objects FROM tidemark.ddl_granted(statement, conforming) g;
+    IF statement IS NULL THEN
+      RETURN;
+    END IF;
+  END IF;
 
   IF first_rows THEN
     statement := tidemark.ddl_create_table(main);
@@ -227,7 +234,7 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'state', state, 'snapshot', CASE WHEN state IS NOT NULL THEN snapshot END, 'server_version', current_setting('server_version_num')::int)));
+    'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));
   IF tidemark.ddl_all_tables() AND keyless THEN
     PERFORM tidemark.ddl_identity(NULL);
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN

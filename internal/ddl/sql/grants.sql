@@ -1,0 +1,62 @@
+-- ddl_acl has the privileges on an object: what the owner, everybody and each role may, with * what it may grant; what is default is called that.
+CREATE FUNCTION tidemark.ddl_acl(class oid, object oid) RETURNS jsonb LANGUAGE plpgsql STABLE AS $tidemark$
+#variable_conflict use_column
+BEGIN
+  RETURN (SELECT CASE WHEN g.list[1] = g.list[2] THEN '{"default": []}' ELSE g.list[1] END %RIGHTS% ddl_acl.class AND o.oid = ddl_acl.object);
+END
+$tidemark$;
+
+-- ddl_granted makes of GRANT ... ON ALL TABLES IN SCHEMA one that names what it was about: another transaction may make more
+-- there, and commit first. NULL: about nothing. Any other statement stays as it is, without objects. Each that a GRANT is about has
+-- its row in the catalog written, whether or not it changes.
+CREATE FUNCTION tidemark.ddl_granted(statement text, conforming boolean, OUT listed text, OUT about jsonb) LANGUAGE plpgsql STABLE AS $tidemark$
+DECLARE
+  t record;
+  words text[] := '{}';  -- the last five
+  kind text;
+  began int;
+  last_on int;
+  behind int;            -- the token before
+  ended int;
+  schemas text[] := '{}';
+BEGIN
+  listed := statement;
+  FOR t IN SELECT k.pos, k.len, k.kind, upper(k.raw COLLATE "C") AS word, tidemark.ddl_word(k.kind, k.raw) AS name FROM tidemark.ddl_tokens(statement, conforming) k ORDER BY k.pos LOOP
+    IF kind IS NULL THEN
+      IF t.kind = 'w' AND t.word = 'ON' THEN
+        last_on := t.pos;
+      END IF;
+      words := (words || CASE WHEN t.kind = 'w' THEN t.word ELSE '' END)[greatest(cardinality(words) - 3, 1):];
+      IF words[1:2] = '{ON,ALL}' AND words[4:5] = '{IN,SCHEMA}' AND words[3] IN ('TABLES', 'SEQUENCES', 'FUNCTIONS', 'PROCEDURES', 'ROUTINES') THEN
+        kind := left(words[3], -1);
+        began := last_on;
+      END IF;
+    ELSIF t.kind = 'w' AND t.word IN ('TO', 'FROM') THEN
+      ended := t.pos;
+      EXIT;
+    ELSIF t.kind = 'q' AND t.pos = behind THEN -- a doubled quote
+      schemas[cardinality(schemas)] := schemas[cardinality(schemas)] || '"' || t.name;
+    ELSIF t.kind IN ('w', 'q') THEN
+      schemas := schemas || t.name;
+    END IF;
+    behind := t.pos + t.len;
+  END LOOP;
+  IF ended IS NULL OR EXISTS (SELECT FROM unnest(schemas) s WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s)) THEN
+    RETURN;
+  END IF;
+  SELECT left(statement, began - 1) || 'ON ' || kind || ' ' || string_agg(x.identity, ', ' ORDER BY x.oid) || ' ' || substr(statement, ended),
+    jsonb_agg(jsonb_strip_nulls(jsonb_build_object('type', x.type, 'schema', x.schema, 'name', x.name, 'identity', x.identity, 'oid', x.oid::bigint)) ORDER BY x.oid)
+  INTO listed, about
+  FROM (
+    SELECT c.oid, n.nspname AS schema, c.relname AS name, i.type, i.identity
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_identify_object('pg_class'::regclass, c.oid, 0) i
+    WHERE n.nspname = ANY (schemas) AND (kind = 'TABLE' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') OR kind = 'SEQUENCE' AND c.relkind = 'S')
+      AND age(c.xmin) <= age(pg_current_xact_id()::xid)
+    UNION ALL
+    SELECT p.oid, n.nspname, NULL, i.type, i.identity
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
+    WHERE n.nspname = ANY (schemas) AND (kind = 'ROUTINE' OR kind = 'PROCEDURE' AND p.prokind = 'p' OR kind = 'FUNCTION' AND p.prokind <> 'p')
+      AND age(p.xmin) <= age(pg_current_xact_id()::xid)
+  ) x;
+END
+$tidemark$;
