@@ -24,8 +24,6 @@ type Lab struct {
 	Runs  int     // of each comparison
 	Scale float64 // of every size; 1 for the goals
 	Logf  func(format string, args ...any)
-	// Profile is a folder for CPU profiles of our programs; "": none are taken.
-	Profile string
 }
 
 // Build builds archiver and restorer into a new folder, which the caller removes.

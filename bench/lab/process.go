@@ -30,6 +30,7 @@ type Usage struct {
 	Wall, CPU time.Duration
 	Memory    int64 // bytes: the high-water mark of resident memory (VmHWM); of the process alone
 	Output    []byte
+	Walsender time.Duration // CPU of the walsender that it read from, where that was looked at
 }
 
 // Process is a program that runs.

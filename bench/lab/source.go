@@ -119,7 +119,10 @@ func (src *Source) Drain(ctx context.Context, dsn, url string, env []string) (Us
 		return Usage{}, err
 	}
 	Settle()
-	return src.CatchUp(ctx, dsn, url, env)
+	walsender := src.watchWalsender(ctx, src.Slot())
+	u, err := src.CatchUp(ctx, dsn, url, env)
+	u.Walsender = walsender()
+	return u, err
 }
 
 // NewFolder is a folder with an archive as it was at the beginning.
@@ -167,7 +170,9 @@ func (src *Source) Foreign(ctx context.Context, dsn string) (Usage, error) {
 	file := src.Stage.Path("pg_recvlogical.out")
 	defer os.Remove(file)
 	Settle()
+	walsender := src.watchWalsender(ctx, slot)
 	u, err := Run(ctx, Command{Path: src.Server.Path("pg_recvlogical"), Args: recvArgs(dsn, slot, file, "--no-loop", "--endpos", src.End.String())})
+	u.Walsender = walsender()
 	if err != nil {
 		return u, err
 	}

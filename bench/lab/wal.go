@@ -15,7 +15,7 @@ const walSegment = 16 << 20 // bytes of a WAL file, as initdb makes them
 
 func walFile(n segment.LSN) string {
 	const perID = 1 << 32 / walSegment
-	return fmt.Sprintf("%08X%08X%08X", 1, n/perID, n%perID)
+	return fmt.Sprintf("%08X%08X%08X", 1, uint64(n)/perID, uint64(n)%perID)
 }
 
 // CompressedWAL is the size in bytes of the WAL held, each file compressed on its own by zstd at level 1; of the first

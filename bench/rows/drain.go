@@ -45,7 +45,7 @@ var drain = Scenario{
 			}
 			all = append(all, p.ours...)
 			b.Add(report.Compare(wallRow, fmt.Sprintf("draining a slot of %d events into a folder, wall", n), report.AtMost(t.wall),
-				wall("archiver", p.ours), wall("pg_recvlogical", p.theirs)).In(t.label, "1000", b.Cores()))
+				wall("archiver", p.ours), wall("pg_recvlogical", p.theirs)).In(t.label, "1000", b.Cores(), "CPU of the walsender: "+p.walsenders()))
 			if t.cpu > 0 {
 				b.Add(report.Compare(cpuRow, "CPU of the reader alone, the same runs", report.AtMost(t.cpu),
 					cpu("archiver", p.ours), cpu("pg_recvlogical", p.theirs)).In(t.label, "1000", b.Cores()))

@@ -3,9 +3,9 @@ package rows
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"slices"
-	"time"
 
 	"tidemark/bench/lab"
 	"tidemark/bench/report"
@@ -46,15 +46,6 @@ func Matching(patterns []string) func(string) bool {
 	}
 }
 
-// seconds of durations.
-func seconds(name string, d []time.Duration) report.Side {
-	side := report.Side{Name: name, Unit: "s"}
-	for _, one := range d {
-		side.Runs = append(side.Runs, one.Seconds())
-	}
-	return side
-}
-
 const mib = 1 << 20
 
 // pair gathers what both sides of a comparison take, run by run.
@@ -77,6 +68,14 @@ func (b *Bench) interleave(ours, theirs func(run int) (lab.Usage, error)) (p pai
 		}
 	}
 	return p, nil
+}
+
+// walsenders says what the walsenders of both sides took.
+func (p pair) walsenders() string {
+	used := func(usages []lab.Usage) float64 {
+		return report.Median(side("", "", usages, func(u lab.Usage) float64 { return u.Walsender.Seconds() }).Runs)
+	}
+	return fmt.Sprintf("%.2f s for us, %.2f s for the other", used(p.ours), used(p.theirs))
 }
 
 func wall(name string, usages []lab.Usage) report.Side {
