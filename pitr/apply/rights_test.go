@@ -1,9 +1,11 @@
 package apply
 
 import (
+	"context"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/ddl"
@@ -14,7 +16,7 @@ import (
 // statement is over, and runs later, counts as well.
 const climbs = `
 CREATE ROLE rights_user; CREATE ROLE rights_group; CREATE SCHEMA evil AUTHORIZATION rights_user; CREATE TABLE evil.t (id int PRIMARY KEY); ALTER TABLE evil.t OWNER TO rights_user;
-INSERT INTO evil.t VALUES (1), (2); GRANT CREATE ON SCHEMA public TO rights_user;
+INSERT INTO evil.t VALUES (1), (2); CREATE TABLE evil.once (id int PRIMARY KEY); ALTER TABLE evil.once OWNER TO rights_user; INSERT INTO evil.once VALUES (1); GRANT CREATE ON SCHEMA public TO rights_user;
 SET ROLE rights_user;
 CREATE TABLE evil.tried (how text, state text);
 CREATE FUNCTION evil.rise() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
@@ -47,7 +49,8 @@ CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.same);
 CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = evil.equal);
 RESET ROLE`
 
-// plainly applies one schema change of the plain role and then a row, in atomic mode, and returns what went wrong.
+// plainly applies one schema change of the plain role and then a row, in atomic mode, and returns what went wrong. After it, the
+// session must be what it was.
 func plainly(t *testing.T, d *target, n int, m ddl.Message) error {
 	t.Helper()
 	m.User = "rights_user"
@@ -57,8 +60,25 @@ func plainly(t *testing.T, d *target, n int, m ddl.Message) error {
 	if m.Tag == "" {
 		m.Tag = strings.Join(strings.Fields(m.SQL)[:2], " ")
 	}
-	a, err := New(t.Context(), Options{Connect: d.connect, Atomic: &Atomic{Progress: note}, Schema: &Schema{}})
+	var settings []string
+	progress := func(ctx context.Context, conn *pgconn.PgConn, at Position) error {
+		rows, err := queryOn(ctx, conn, "select json_object_agg(name, setting order by name)::text from pg_catalog.pg_settings where context = 'user' and name !~ '^(transaction_|plpgsql)'")
+		require.NoError(t, err)
+		settings = append(settings, string(rows[0][0]))
+		return note(ctx, conn, at)
+	}
+	connect := func(ctx context.Context) (*pgconn.PgConn, error) {
+		conn, err := d.connect(ctx)
+		if err == nil {
+			_, err = conn.Exec(ctx, "SET search_path = evil, public, pg_catalog").ReadAll()
+		}
+		return conn, err
+	}
+	a, err := New(t.Context(), Options{Connect: connect, Atomic: &Atomic{Progress: progress}, Schema: &Schema{}})
 	require.NoError(t, err)
+	// Word that nothing more came is a batch without a change, and shows what the session is like.
+	a.Advance(Position{EndLSN: segment.LSN(n*100 - 40)})
+	require.NoError(t, a.Flush(t.Context()))
 	a.Announce([]Announced{{CommitLSN: segment.LSN(n * 100), LSN: segment.LSN(n * 100), Message: &m}})
 	record, _ := schemaChange(t, segment.LSN(n*100), ddl.Message{Tag: "x"})
 	records := transaction(n)
@@ -68,8 +88,12 @@ func plainly(t *testing.T, d *target, n int, m ddl.Message) error {
 			return err
 		}
 	}
+	require.NoError(t, a.Flush(t.Context()))
+	a.Advance(Position{EndLSN: segment.LSN(n*100 + 60)})
 	_, err = a.Finish(t.Context())
-	return err
+	require.NoError(t, err)
+	require.Equal(t, settings[0], settings[len(settings)-1])
+	return nil
 }
 
 func TestUsersCodeGetsNoMoreRights(t *testing.T) {
@@ -100,6 +124,9 @@ func TestUsersCodeGetsNoMoreRights(t *testing.T) {
 			require.Equal(t, "2", value("select count(*)::text from evil.tried"), "it was tried for each row")
 			require.Equal(t, "0", value("select count(*)::text from evil.tried where state like 'ran as %' and state <> 'ran as rights_user'"))
 			still(t)
+			if i > 0 {
+				return
+			}
 			require.NoError(t, run(t, "ALTER TABLE evil.t ADD CONSTRAINT "+name+" CHECK (evil.check("+quoted+"))"))
 			require.NoError(t, run(t, "ALTER TABLE evil.t DROP CONSTRAINT "+name))
 			still(t)
@@ -113,16 +140,17 @@ func TestUsersCodeGetsNoMoreRights(t *testing.T) {
 		"deferred trigger": `CREATE TABLE evil.late (a int); CREATE CONSTRAINT TRIGGER late AFTER INSERT ON evil.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION evil.later();
 			ALTER TABLE evil.late ENABLE ALWAYS TRIGGER late; INSERT INTO evil.late VALUES (1)`,
 		"cursor":          `DECLARE late CURSOR WITH HOLD FOR SELECT evil.rise()`,
-		"statement":       `DO $x$ BEGIN FOR i IN 1..3000 LOOP EXECUTE format('PREPARE tm%s AS SELECT evil.rise()', i); END LOOP; END $x$`,
+		"statement":       `DEALLOCATE ALL; DO $x$ BEGIN FOR i IN 1..3000 LOOP EXECUTE format('PREPARE tm%s AS SELECT evil.rise()', i); END LOOP; END $x$`,
 		"path":            `SET search_path = evil, pg_catalog; SET LOCAL search_path = pg_catalog`,
 		"temporary type":  `CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (evil.check('SELECT 1')); CREATE DOMAIN pg_temp.oid AS pg_catalog.oid CHECK (evil.check('SELECT 1')); CREATE DOMAIN pg_temp.json AS pg_catalog.json CHECK (evil.check('SELECT 1'))`,
 		"temporary table": `CREATE TEMP TABLE pg_class AS SELECT 1 AS oid; CREATE TEMP TABLE pg_settings AS SELECT 1 AS name`,
 		"settings":        `SET DateStyle = German; SET client_encoding = LATIN1; SET standard_conforming_strings = off; SET lock_timeout = 1; SET default_transaction_read_only = on; SET LOCAL DateStyle = 'ISO, MDY'`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := run(t, "ALTER TABLE evil.t ADD COLUMN late int DEFAULT evil.try('"+strings.ReplaceAll(how, "'", "''")+"')")
+			err := run(t, "ALTER TABLE evil.once ADD COLUMN late int DEFAULT evil.try('"+strings.ReplaceAll(how, "'", "''")+"')")
 			if err == nil {
-				require.NoError(t, run(t, "ALTER TABLE evil.t DROP COLUMN late"))
+				require.NoError(t, run(t, "ALTER TABLE evil.once DROP COLUMN late"))
+				require.Equal(t, "ran as rights_user", value("select string_agg(state, ' ') from evil.tried"))
 			} else {
 				require.Equal(t, "deferred trigger", name, "%v", err)
 				require.ErrorContains(t, err, "pending trigger events")
