@@ -57,9 +57,12 @@ func (h *holds) table(name string) string {
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	h.all, h.renamed, h.made = nil, nil, false
-	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass($1)", h.table("held"))
+	rows, err := queryOn(ctx, conn, "select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text from pg_catalog.pg_class c join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)", h.table("held"))
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
+	}
+	if string(rows[0][0]) != "1" {
+		return fault.New(fault.Failed, "drop it, or rename its schema", "%s on the target is not a replay's: it belongs to another role", h.table("held"))
 	}
 	h.made = true
 	rows, err = queryOn(ctx, conn, "select kind, relation::text, object::text, state, source::text from "+h.table("held"))

@@ -217,7 +217,7 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 	// *= compares the images of the values: it needs no equality operator, which json and point lack, and
 	// takes 1.0 and 1.00 for different (src/backend/utils/adt/rowtypes.c, record_image_eq).
 	if len(where) > 0 {
-		parts = append(parts, fmt.Sprintf("ROW(%s)::record OPERATOR(pg_catalog.*=) ROW(%s)::record", strings.Join(names, ", "), strings.Join(images, ", ")))
+		parts = append(parts, fmt.Sprintf("ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record", strings.Join(names, ", "), strings.Join(images, ", ")))
 	}
 	inner := t.only() + " s"
 	if from != "" {
@@ -231,9 +231,9 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 		inner += " LIMIT 1"
 	}
 	if t.kind == 'p' {
-		return "(t.tableoid, t.ctid) = (SELECT s.tableoid, s.ctid FROM " + inner + ")"
+		return "(t.tableoid, t.ctid) OPERATOR(pg_catalog.=) (SELECT s.tableoid, s.ctid FROM " + inner + ")"
 	}
-	return "t.ctid = (SELECT s.ctid FROM " + inner + ")"
+	return "t.ctid OPERATOR(pg_catalog.=) (SELECT s.ctid FROM " + inner + ")"
 }
 
 // indexed reports whether all columns have the equality of an index.
