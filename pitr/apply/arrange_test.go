@@ -23,7 +23,9 @@ type changer struct {
 func (c *changer) step(t *testing.T) {
 	id, n := rand.IntN(60), fmt.Sprint(rand.IntN(1000))
 	old, there := c.rows[id]
-	tuple := func(id int, u, n string) []segment.Value { return []segment.Value{value(fmt.Sprint(id)), value(u), value(n)} }
+	tuple := func(id int, u, n string) []segment.Value {
+		return []segment.Value{value(fmt.Sprint(id)), value(u), value(n)}
+	}
 	take := func() string {
 		u := c.free[len(c.free)-1] // what was given back last: it is wanted again at once
 		c.free = c.free[:len(c.free)-1]

@@ -53,7 +53,7 @@ func (d *target) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, "SET session_replication_role = replica; SET search_path = ''; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off").ReadAll()
+	_, err = conn.Exec(ctx, "SET session_replication_role = replica; SET search_path = ''; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off").ReadAll()
 	return conn, err
 }
 
