@@ -50,6 +50,7 @@ func (r *run) countLoaded(ctx context.Context) error {
 			return fault.New(fault.Failed, "", "the target lost table %s", t)
 		}
 		r.rowsOf[oid] = r.tableRows(t.String()).Copied
+		r.targets[t.String()] = oid
 	}
 	return nil
 }

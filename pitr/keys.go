@@ -23,7 +23,7 @@ func (r *run) prepareReplay(ctx context.Context) error {
 	}
 	var builds []*build
 	for _, t := range r.chosen.tables {
-		if !r.changes(t.String()) || r.schemaFirst() {
+		if !r.finds(t) || r.schemaFirst() {
 			continue
 		}
 		for _, it := range r.identityItems(t) {
@@ -38,7 +38,7 @@ func (r *run) prepareReplay(ctx context.Context) error {
 		return err
 	}
 	for _, t := range r.chosen.tables {
-		if t.Identity == "f" && r.changes(t.String()) && !r.hasPrimaryKey(t) {
+		if t.Identity == "f" && r.finds(t) && !r.hasPrimaryKey(t) {
 			if err := r.helperIndex(ctx, conn, t); err != nil {
 				return err
 			}
@@ -47,7 +47,15 @@ func (r *run) prepareReplay(ctx context.Context) error {
 	return nil
 }
 
-// changes reports whether replay updates or deletes rows of the table.
+// finds reports whether replay updates or deletes rows of the table.
+func (r *run) finds(t *basesnapshot.Table) bool {
+	if f := r.folded(t); f != nil {
+		return f.InOrder()
+	}
+	return r.changes(t.String())
+}
+
+// changes reports whether rows of the table were updated or deleted.
 func (r *run) changes(table string) bool {
 	if r.plan.TablesCut {
 		return true

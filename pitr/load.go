@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 
@@ -11,20 +12,23 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/pitr/fold"
 )
 
 // dataPhases loads the snapshot's rows and replays what came after.
 func (r *run) dataPhases(ctx context.Context) error {
-	if !r.o.SchemaOnly {
-		var total int64
-		for _, t := range r.chosen.tables {
-			total += t.StoredBytes()
-		}
-		if err := r.phase(ctx, PhaseSnapshot, "bytes", total, r.load); err != nil {
+	r.entries = r.replayed()
+	if r.planFold(); r.fold != nil {
+		if err := r.phase(ctx, PhaseFold, "bytes", r.replayBytes(), r.scan); err != nil {
 			return err
 		}
 	}
-	if len(r.replayed()) == 0 {
+	if !r.o.SchemaOnly {
+		if err := r.phase(ctx, PhaseSnapshot, "bytes", storedBytes(r.chosen.tables), r.load); err != nil {
+			return err
+		}
+	}
+	if len(r.entries) == 0 {
 		return nil
 	}
 	if r.schemaFirst() {
@@ -37,35 +41,57 @@ func (r *run) dataPhases(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.phase(ctx, PhaseReplay, "bytes", r.plan.Bytes-r.plan.Snapshot.Bytes, r.replay)
+	if err := r.phase(ctx, PhaseReplay, "bytes", r.replayBytes(), r.replay); err != nil {
+		return err
+	}
+	return r.furtherPasses(ctx)
 }
 
 // piece is a chunk to load.
 type piece struct {
-	table *basesnapshot.Table
-	chunk basesnapshot.Chunk
+	table  *basesnapshot.Table
+	chunk  basesnapshot.Chunk
+	filter *fold.Snapshot // nil: all rows
 }
 
-// load copies all chunks of the chosen tables over several connections, large tables first.
+// load fills the chosen tables from the base snapshot.
 func (r *run) load(ctx context.Context) error {
 	if !r.o.DataOnly {
 		if err := r.prepareNames(ctx); err != nil {
 			return err
 		}
 	}
-	tables := append([]*basesnapshot.Table(nil), r.chosen.tables...)
-	sort.SliceStable(tables, func(i, j int) bool { return tables[i].RawBytes > tables[j].RawBytes })
-	if err := r.clearExtensionTables(ctx, tables); err != nil {
+	if err := r.clearExtensionTables(ctx, r.chosen.tables); err != nil {
 		return err
+	}
+	if err := r.loadTables(ctx, r.chosen.tables); err != nil {
+		return err
+	}
+	if err := r.checkLoaded(); err != nil {
+		return err
+	}
+	return r.countLoaded(ctx)
+}
+
+// loadTables copies all chunks of some tables over several connections, large tables first.
+func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) error {
+	tables = slices.Clone(tables)
+	sort.SliceStable(tables, func(i, j int) bool { return tables[i].RawBytes > tables[j].RawBytes })
+	filters := make([]*fold.Snapshot, len(tables))
+	for i, t := range tables {
+		var err error
+		if filters[i], err = r.foldedFilter(t); err != nil {
+			return err
+		}
 	}
 	pieces := make(chan piece)
 	group, under := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pieces)
-		for _, t := range tables {
+		for i, t := range tables {
 			for _, c := range t.Chunks {
 				select {
-				case pieces <- piece{t, c}:
+				case pieces <- piece{t, c, filters[i]}:
 				case <-under.Done():
 					return under.Err()
 				}
@@ -91,10 +117,15 @@ func (r *run) load(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := r.checkLoaded(); err != nil {
-		return err
+	for _, f := range filters {
+		if f == nil {
+			continue
+		}
+		if err := f.Check(); err != nil {
+			return contradiction(err)
+		}
 	}
-	return r.countLoaded(ctx)
+	return nil
 }
 
 // clearExtensionTables empties tables that an extension's script made and may have filled: their rows
@@ -123,22 +154,30 @@ func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error
 		return err
 	}
 	rows := &errReader{r: body}
+	left := func() int64 { return 0 }
+	if p.filter != nil {
+		kept := p.filter.Rows(body)
+		defer kept.Close() // a temporary file that is deleted already
+		rows.r, left = kept, kept.Dropped
+	}
 	tag, err := conn.CopyFrom(ctx, rows, r.copySQL(p.table))
 	closeErr := body.Close()
 	switch {
 	case rows.err != nil:
-		return rows.err // damage found under way: the COPY was undone
+		return contradiction(rows.err) // damage found under way: the COPY was undone
 	case err != nil:
 		err = sqlError(err)
 		return fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", p.table, p.chunk.Objects[0].Key)
 	case closeErr != nil:
 		return closeErr
-	case tag.RowsAffected() != p.chunk.Rows:
-		return fault.New(fault.Failed, verifyHint, "%s took %d rows from %s, which holds %d", p.table, tag.RowsAffected(), p.chunk.Objects[0].Key, p.chunk.Rows)
+	case tag.RowsAffected()+left() != p.chunk.Rows:
+		return fault.New(fault.Failed, verifyHint, "%s took %d rows from %s, which holds %d", p.table, tag.RowsAffected()+left(), p.chunk.Objects[0].Key, p.chunk.Rows)
 	}
-	r.mu.Lock()
-	r.tableRows(p.table.String()).Copied += p.chunk.Rows
-	r.mu.Unlock()
+	if r.fold == nil || r.fold.Pass() == 0 {
+		r.mu.Lock()
+		r.tableRows(p.table.String()).Copied += p.chunk.Rows
+		r.mu.Unlock()
+	}
 	r.advance(p.chunk.StoredBytes())
 	return nil
 }

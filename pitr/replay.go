@@ -133,7 +133,6 @@ func (s *segmentParts) next() (segment.PartFile, error) {
 func (r *run) replay(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r.entries = r.replayed()
 	a, err := apply.New(ctx, apply.Options{
 		Connect:     r.replaySession,
 		Workers:     r.o.Jobs,
@@ -143,31 +142,77 @@ func (r *run) replay(ctx context.Context) (err error) {
 		SchemaOf:    r.snapshotSchemas(),
 		Sources:     r.snapshotTables(),
 		TableSchema: r.names.table, TypeSchema: r.names.object,
-		InsertOnly: func(rel *segment.Relation) bool { return r.insertOnly(rel.String()) },
+		InsertOnly: r.insertOnly,
 	})
 	if err != nil {
 		return err
 	}
+	if err := r.replayRange(ctx, a); err != nil {
+		a.Abort()
+		return err
+	}
+	counts, err := a.Finish(ctx)
+	if err != nil {
+		return err
+	}
+	if r.fold != nil {
+		if err := r.fold.Replayed(); err != nil {
+			return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
+		}
+		if r.fold.Pass() > 0 {
+			return nil
+		}
+	}
+	r.report.Transactions = a.Transactions()
+	r.report.Tables = a.Known()
+	r.countReplayed(a.Live())
+	r.foldedCounts(counts)
+	r.doubted = r.doubted || a.Doubted()
+	return r.checkReplayed(counts)
+}
+
+// replayRange gives the range to an Applier, but for what folding leaves out.
+func (r *run) replayRange(ctx context.Context, a *apply.Applier) error {
+	further := r.fold != nil && r.fold.Pass() > 0
+	want := func(rel *segment.Relation) bool { return r.wantsRows(rel) && (!further || r.fold.Table(rel.ID) != nil) }
+	announce := func(ctx context.Context, e catalog.Entry, source *segmentParts) error {
+		return r.announce(ctx, a, e, source)
+	}
+	return r.readRange(ctx, want, announce, func(rec *segment.Record) error {
+		switch {
+		case rec.Op == segment.OpTruncate:
+			if rec = r.withoutFolded(rec); rec == nil {
+				return nil
+			}
+		case rec.Relation != nil && rec.Op != segment.OpRelation:
+			if t := r.fold.Table(rec.Relation.ID); t != nil {
+				return r.replayFolded(ctx, a, t, rec)
+			}
+		}
+		return a.Apply(ctx, rec)
+	})
+}
+
+// readRange reads the commits from the snapshot to the cut. Before each segment it calls announce, if that isn't nil.
+func (r *run) readRange(ctx context.Context, want func(*segment.Relation) bool, announce func(context.Context, catalog.Entry, *segmentParts) error, each func(*segment.Record) error) error {
+	ctx, cancel := context.WithCancel(ctx)
 	parts, wait := r.fetchParts(ctx)
 	defer func() {
 		cancel()
 		wait()
 	}()
 	for i := range r.entries {
-		if err := r.replaySegment(ctx, a, parts, i); err != nil {
-			a.Abort()
+		source := &segmentParts{run: r, parts: parts, entry: i, left: len(r.entries[i].Segment.Objects)}
+		if announce != nil {
+			if err := announce(ctx, r.entries[i], source); err != nil {
+				return err
+			}
+		}
+		if err := r.readSegment(source, want, each); err != nil {
 			return err
 		}
 	}
-	counts, err := a.Finish(ctx)
-	if err != nil {
-		return err
-	}
-	r.report.Transactions = a.Transactions()
-	r.report.Tables = a.Known()
-	r.countReplayed(a.Live())
-	r.doubted = r.doubted || a.Doubted()
-	return r.checkReplayed(counts)
+	return nil
 }
 
 // snapshotSchemas gives the schemas of the base snapshot's tables, by their OIDs at the source. A restore into
@@ -215,16 +260,11 @@ func (r *run) wantsRows(rel *segment.Relation) bool {
 	return !r.o.SchemaOnly && r.chosen.wantsRelation(rel)
 }
 
-// replaySegment applies one segment. It reads it to its end, where all that it holds is proven, except
-// when the cut lies in it.
-func (r *run) replaySegment(ctx context.Context, a *apply.Applier, parts <-chan *fetched, i int) error {
-	e := r.entries[i]
-	source := &segmentParts{run: r, parts: parts, entry: i, left: len(e.Segment.Objects)}
-	if err := r.announce(ctx, a, e, source); err != nil {
-		return err
-	}
+// readSegment reads one segment to its end, where all that it holds is proven, except when the cut lies in it.
+func (r *run) readSegment(source *segmentParts, want func(*segment.Relation) bool, each func(*segment.Record) error) error {
+	e := r.entries[source.entry]
 	reader := segment.NewReader(source.next, segment.ReaderOptions{
-		Want:       r.wantsRows,
+		Want:       want,
 		LargeValue: largeValue,
 		Expect:     r.o.Archive.identity(e),
 	})
@@ -247,7 +287,7 @@ func (r *run) replaySegment(ctx context.Context, a *apply.Applier, parts <-chan 
 		if skip && rec.Op != segment.OpRelation && rec.Op != segment.OpType {
 			continue
 		}
-		if err := a.Apply(ctx, rec); err != nil {
+		if err := each(rec); err != nil {
 			return err
 		}
 	}
@@ -269,8 +309,13 @@ func (r *run) drain(s *segmentParts) error {
 	}
 }
 
-// insertOnly reports whether the catalog knows a table to see nothing but inserts up to the cut.
-func (r *run) insertOnly(table string) bool {
+// insertOnly reports whether a table sees nothing but inserts up to the cut: the catalog knows, or folding leaves
+// nothing else of it.
+func (r *run) insertOnly(rel *segment.Relation) bool {
+	if t := r.fold.Table(rel.ID); t != nil {
+		return !t.InOrder()
+	}
+	table := rel.String()
 	if r.plan.TablesCut || r.plan.SchemaChanges > 0 {
 		return false
 	}

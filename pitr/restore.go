@@ -31,6 +31,9 @@ type Options struct {
 	// AcceptInexact goes past what the archive says it does not have exactly, with a note of each.
 	AcceptInexact bool
 
+	NoFold     bool  // replay every change in order, also where only a row's last state is needed
+	FoldMemory int64 // bytes for the keys of rows that are folded; 0: fold.DefaultMemory
+
 	Progress func(Progress) // may be nil; called from several goroutines, one at a time
 	// Last gives SQL that the restore's last transaction runs in the database: it is done exactly if the
 	// restore is. May be nil.
@@ -48,6 +51,7 @@ type Phase string
 const (
 	PhasePreflight Phase = "preflight"
 	PhaseSchema    Phase = "schema"
+	PhaseFold      Phase = "fold" // reading what is replayed a first time
 	PhaseSnapshot  Phase = "snapshot"
 	PhaseKeys      Phase = "keys"
 	PhaseReplay    Phase = "replay"

@@ -12,6 +12,7 @@ import (
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/pitr/fold"
 	"tidemark/segment"
 )
 
@@ -31,6 +32,8 @@ type run struct {
 	joins      []string                  // roles to become a member of: objects will belong to them
 	joined     []string                  // of which the restoring role is a member by now
 	limits     []string                  // what can't be done, said before the start
+	fold       *fold.Folder              // nil: all changes are replayed in order
+	targets    map[string]uint32         // OIDs on the target of the chosen tables that hold rows
 	early      map[int]bool              // post-data items already made before replay
 	helpers    map[uint32]string         // indexes made for the replay alone, quoted, by the source OID of their table
 	empty      map[uint32]bool           // materialized views to fill in the end, by OID
@@ -83,7 +86,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, helpers: map[uint32]string{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
+	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, targets: map[string]uint32{}, helpers: map[uint32]string{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
 	r.history, _ = o.Archive.view.History(o.Plan.History)
 	r.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot)
 	if err != nil {

@@ -26,6 +26,7 @@ type restoreCmd struct {
 	DataOnly      bool     `help:"Only rows, into tables that are there already and empty." xor:"part"`
 	NoOwner       bool     `help:"Everything belongs to the connecting role."`
 	NoPrivileges  bool     `help:"No GRANT and REVOKE."`
+	NoFold        bool     `help:"Replay every change in order, also of rows of which only the last state is left."`
 	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly."`
 	IfEmpty       bool     `help:"A database that isn't empty is left alone, and that is a success."`
 }
@@ -73,7 +74,7 @@ func (c *restoreCmd) Run(ctx context.Context, env *cli.Env) error {
 	show := &phases{env: env}
 	report, err := pitr.Restore(ctx, pitr.Options{
 		Archive: archive, Plan: plan, DSN: dsn, Create: c.Create, AsSchema: c.AsSchema, Tables: c.Table, Jobs: c.Jobs,
-		SchemaOnly: c.SchemaOnly, DataOnly: c.DataOnly, NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges, AcceptInexact: c.AcceptInexact,
+		SchemaOnly: c.SchemaOnly, DataOnly: c.DataOnly, NoOwner: c.NoOwner, NoPrivileges: c.NoPrivileges, AcceptInexact: c.AcceptInexact, NoFold: c.NoFold,
 		Progress: show.show, Confirm: func(p *pitr.Plan) error { return p.WriteText(env.Stderr, time.Local) },
 		Log: env.Log, Now: env.Now,
 	})
@@ -172,7 +173,7 @@ func sortedTables(rows map[string]pitr.TableRows) []string {
 func seconds(all map[pitr.Phase]float64) string {
 	var parts []string
 	for _, p := range []pitr.Phase{
-		pitr.PhaseSchema, pitr.PhaseSnapshot, pitr.PhaseKeys, pitr.PhaseReplay, pitr.PhaseIndexes, pitr.PhaseFinish, pitr.PhaseAnalyze, pitr.PhaseCheck,
+		pitr.PhaseSchema, pitr.PhaseFold, pitr.PhaseSnapshot, pitr.PhaseKeys, pitr.PhaseReplay, pitr.PhaseIndexes, pitr.PhaseFinish, pitr.PhaseAnalyze, pitr.PhaseCheck,
 	} {
 		if s := all[p]; s >= 0.05 {
 			parts = append(parts, fmt.Sprintf("%s %.1f", p, s))

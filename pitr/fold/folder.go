@@ -170,8 +170,12 @@ func (f *Folder) room(t *Table) {
 	}
 }
 
-// A refusal is an operation that doesn't fit what went before.
-func refuse(t *Table, what string) error { return fmt.Errorf("table %s: %s", t.name, what) }
+// Contradiction is an operation or a row that doesn't fit what went before: the archive is not what it was.
+type Contradiction struct{ Table, What string }
+
+func (c *Contradiction) Error() string { return "table " + c.Table + ": " + c.What }
+
+func refuse(t *Table, what string) error { return &Contradiction{Table: t.name, What: what} }
 
 // Types whose text is the same for the same value, and another for another: only by such keys are rows told apart
 // without asking the server. OIDs from src/include/catalog/pg_type.dat.

@@ -114,7 +114,7 @@ func (r *Rows) next() error {
 		whole := err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			if errors.Is(err, io.EOF) && (len(part) > 0 || r.inside || r.skip || len(r.held) > 0) {
-				return fmt.Errorf("a chunk of table %s ends inside a row: %w", r.s.t.name, io.ErrUnexpectedEOF)
+				return refuse(r.s.t, "a chunk of the base snapshot ends inside a row")
 			}
 			return err
 		}
@@ -136,7 +136,7 @@ func (r *Rows) next() error {
 func (r *Rows) head(part []byte, whole bool) error {
 	known := r.scan(part)
 	if !known && whole {
-		return fmt.Errorf("a row of table %s lacks columns of the key", r.s.t.name)
+		return refuse(r.s.t, "a row of the base snapshot lacks columns of the key")
 	}
 	if !known {
 		return r.hold(part)
@@ -243,7 +243,7 @@ func (s *Snapshot) keep(r *Rows) (bool, error) {
 	for _, field := range r.fields {
 		plain, ok := unescape(field)
 		if !ok {
-			return false, fmt.Errorf("a row of table %s has no key", s.t.name)
+			return false, refuse(s.t, "a row of the base snapshot has no key")
 		}
 		key = appendKey(key, plain)
 	}

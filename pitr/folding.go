@@ -1,0 +1,184 @@
+package pitr
+
+import (
+	"context"
+	"errors"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
+	"tidemark/pitr/fold"
+	"tidemark/segment"
+)
+
+// A table is folded where enough of its rows are updated or deleted: at least foldLeast operations, and one for
+// every foldShare rows of the base snapshot, all of whose keys must be looked at. A variable for tests.
+var foldLeast int64 = 2_000
+
+const foldShare = 200
+
+// planFold chooses the tables that are folded: those whose rows are told apart by a primary key, in a range that
+// changes nothing but rows.
+func (r *run) planFold() {
+	if r.o.NoFold || r.o.SchemaOnly || r.o.DataOnly || r.plan.SchemaChanges > 0 || r.plan.TablesCut || len(r.plan.Inexact) > 0 {
+		return
+	}
+	changed := map[string]int64{}
+	for _, t := range r.plan.Tables {
+		changed[t.Table] = t.Updates + t.Deletes
+	}
+	for _, t := range r.chosen.tables {
+		n := changed[t.String()]
+		if n < max(foldLeast, t.Rows/foldShare) || t.Identity != "d" || len(t.Key) == 0 || t.Extension != "" {
+			continue
+		}
+		if r.fold == nil {
+			r.fold = fold.New(r.o.FoldMemory)
+		}
+		r.fold.Add(t.OID, t.String(), t.Key)
+	}
+}
+
+// folded returns the table of the base snapshot as one that is folded; nil if it isn't.
+func (r *run) folded(t *basesnapshot.Table) *fold.Table { return r.fold.Table(t.OID) }
+
+// scan reads the range for the first time, and notes what becomes of the rows that are folded.
+func (r *run) scan(ctx context.Context) error {
+	want := func(rel *segment.Relation) bool { return r.fold.Table(rel.ID) != nil && r.wantsRows(rel) }
+	err := r.readRange(ctx, want, nil, func(rec *segment.Record) error {
+		if rec.Op == segment.OpTruncate {
+			for _, rel := range rec.TruncateRelations {
+				if t := r.fold.Table(rel.ID); t != nil {
+					r.fold.Empty(t)
+				}
+			}
+			return nil
+		}
+		if rec.Relation == nil || rec.Op == segment.OpRelation {
+			return nil
+		}
+		t := r.fold.Table(rec.Relation.ID)
+		if t == nil {
+			return nil
+		}
+		if err := r.fold.Note(t, rec); err != nil {
+			return contradiction(err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.fold.EndNotes()
+	for table, why := range r.fold.Given() {
+		r.o.Log.Debug("its changes are replayed in order", "table", table, "why", why)
+	}
+	return nil
+}
+
+// contradiction makes one that folding found a fault; other errors stay what they are.
+func contradiction(err error) error {
+	if _, ok := errors.AsType[*fold.Contradiction](err); ok {
+		return fault.Wrap(err, fault.Damage, verifyHint, "what is archived contradicts itself")
+	}
+	return err
+}
+
+// foldedFilter makes what leaves rows out of the base snapshot of a table; nil where all are loaded.
+func (r *run) foldedFilter(t *basesnapshot.Table) (*fold.Snapshot, error) {
+	f := r.folded(t)
+	if f == nil {
+		return nil, nil
+	}
+	s, err := r.fold.Snapshot(f, t.CopyColumns())
+	return s, fault.Wrap(err, fault.Damage, verifyHint, "fold %s", t)
+}
+
+// replayFolded applies what is left of an operation.
+func (r *run) replayFolded(ctx context.Context, a *apply.Applier, t *fold.Table, rec *segment.Record) error {
+	action, err := r.fold.Decide(t, rec)
+	if err != nil {
+		return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
+	}
+	switch action {
+	case fold.Skip:
+		return nil
+	case fold.Keep:
+		return a.Apply(ctx, rec)
+	case fold.Delete, fold.DeleteAndInsert:
+		if err := a.Apply(ctx, &segment.Record{Op: segment.OpDelete, Relation: rec.Relation, OldRole: rec.OldRole, Old: rec.Old}); err != nil || action == fold.Delete {
+			return err
+		}
+	}
+	return a.Apply(ctx, &segment.Record{Op: segment.OpInsert, Relation: rec.Relation, New: rec.New})
+}
+
+// withoutFolded leaves the folded tables out of a TRUNCATE; nil if nothing remains.
+func (r *run) withoutFolded(rec *segment.Record) *segment.Record {
+	var others []*segment.Relation
+	for _, rel := range rec.TruncateRelations {
+		if t := r.fold.Table(rel.ID); t != nil {
+			r.fold.DecideEmpty(t)
+		} else if r.fold == nil || r.fold.Pass() == 0 {
+			others = append(others, rel)
+		}
+	}
+	if len(others) == len(rec.TruncateRelations) {
+		return rec
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	out := &segment.Record{Op: rec.Op, Truncate: segment.Truncate{Options: rec.Truncate.Options}, TruncateRelations: others}
+	for _, rel := range others {
+		out.Truncate.Relations = append(out.Truncate.Relations, rel.ID)
+	}
+	return out
+}
+
+// foldedCounts puts what the folded tables saw in the place of what was applied.
+func (r *run) foldedCounts(counts map[string]apply.Counts) {
+	for _, t := range r.fold.Tables() {
+		counts[t.Name()] = apply.Counts(t.Counts())
+		rows, emptied := t.Live()
+		if !emptied {
+			rows += r.tableRows(t.Name()).Copied
+		}
+		r.rowsOf[r.targets[t.Name()]] = rows
+	}
+}
+
+// furtherPasses folds the keys that found no room in memory at first.
+func (r *run) furtherPasses(ctx context.Context) error {
+	for r.fold != nil && r.fold.Next() {
+		var tables []*basesnapshot.Table
+		for _, t := range r.chosen.tables {
+			if r.folded(t) != nil {
+				tables = append(tables, t)
+			}
+		}
+		r.o.Log.Info("not all keys fit into memory at once: the archive is read again", "pass", r.fold.Pass()+1)
+		if err := r.phase(ctx, PhaseFold, "bytes", r.replayBytes(), r.scan); err != nil {
+			return err
+		}
+		if err := r.phase(ctx, PhaseSnapshot, "bytes", storedBytes(tables), func(ctx context.Context) error { return r.loadTables(ctx, tables) }); err != nil {
+			return err
+		}
+		if err := r.phase(ctx, PhaseKeys, "steps", 0, r.prepareReplay); err != nil {
+			return err
+		}
+		if err := r.phase(ctx, PhaseReplay, "bytes", r.replayBytes(), r.replay); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) replayBytes() int64 { return r.plan.Bytes - r.plan.Snapshot.Bytes }
+
+func storedBytes(tables []*basesnapshot.Table) (n int64) {
+	for _, t := range tables {
+		n += t.StoredBytes()
+	}
+	return n
+}
