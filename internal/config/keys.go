@@ -11,7 +11,7 @@ func Keys() []string {
 		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
 		"shutdown-grace", "heartbeat-interval", "accept-gap", "no-schema-capture", "snapshot-jobs", "pg-dump",
 		// restorer
-		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges",
+		"into", "create", "schema-only", "data-only", "no-owner", "no-privileges", "no-fold",
 		"if-empty", "to-latest", "to-lsn", "to-time", "to-xid", "to-mark", "to-snapshot", "exclusive",
 		"history", "as-schema", "with", "scratch", "limit", "since", "op", "min-rows", "usage", "level", "rows",
 		"delay", "status", "accept-inexact", "retry-for", "copy-lag", "accept-loss",
