@@ -10,7 +10,7 @@ FUZZTIME ?= 20000x
 SEEDS ?= 1000
 SEED  ?= 1
 
-.PHONY: help build demo test test-matrix test-regress lint fuzz soak bench bench-go deps deps-demo clean
+.PHONY: help build demo test test-matrix test-regress lint fuzz soak bench bench-docs bench-go deps deps-demo clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ soak: deps ## archive and restore SEEDS random workloads of schema changes, from
 # make bench ROWS='drain*,follow-1' RUNS=5
 bench: deps ## measure every goal of speed and size, against what else does the same
 	$(GO) run ./bench -rows "$(ROWS)" -runs $(or $(RUNS),3) -scale $(or $(SCALE),1)
+
+bench-docs: ## put the results of make bench into docs/performance.md, and draw the plot
+	$(GO) run ./bench -render -docs docs
 
 bench-go: ## Go benchmarks of the hot paths, with allocation counts
 	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/... ./pitr/...

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,10 +24,10 @@ import (
 )
 
 type options struct {
-	rows, out, plot, bin string
+	rows, out, docs, bin string
 	runs                 int
 	scale                float64
-	strict, list         bool
+	strict, list, render bool
 }
 
 func main() {
@@ -34,8 +35,9 @@ func main() {
 	flag.StringVar(&o.rows, "rows", "", "measure only rows that one of these patterns matches, such as 'drain*,follow-1' (default: all)")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side of a comparison")
 	flag.Float64Var(&o.scale, "scale", 1, "multiplies every size: 0.1 for a quick look")
-	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go; \"\" for nowhere")
-	flag.StringVar(&o.plot, "plot", "", "draw throughput and memory over size into this SVG file")
+	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go, and, of rows that are not measured now, stay; \"\" for nowhere")
+	flag.StringVar(&o.docs, "docs", "", "folder of performance.md and performance.svg, to put the results into")
+	flag.BoolVar(&o.render, "render", false, "measure nothing: only put what -out holds into -docs")
 	flag.StringVar(&o.bin, "bin", "", "folder of archiver and restorer (default: they are built)")
 	flag.BoolVar(&o.strict, "strict", false, "exit with 1 if a goal was missed")
 	flag.BoolVar(&o.list, "list", false, "list the rows and end")
@@ -62,6 +64,9 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 			fmt.Println(strings.Join(s.Rows, "\n"))
 		}
 		return false, nil
+	}
+	if o.render {
+		return false, render(o)
 	}
 	l, done, err := open(ctx, o)
 	if err != nil {
@@ -159,18 +164,43 @@ func finish(o options, results report.Results) (missed bool, err error) {
 		fmt.Printf("%-28s %9.3f %-4s %8s  %s\n", r.Name, r.Value, r.Unit, r.Goal, r.Verdict())
 		missed = missed || !r.Pass
 	}
-	if o.plot != "" && len(results.Sizes) > 0 {
-		if err := plot.Write(o.plot, results.Sizes); err != nil {
-			return missed, err
-		}
-	}
-	if o.out != "" {
-		if err := results.Save(o.out); err != nil {
-			return missed, err
-		}
+	if err := keep(o, &results); err != nil {
+		return missed, err
 	}
 	if len(results.Failed) > 0 {
 		return missed, fmt.Errorf("not measured:\n%s", strings.Join(results.Failed, "\n"))
 	}
 	return missed, nil
+}
+
+// keep writes the results where they were asked for.
+func keep(o options, results *report.Results) error {
+	if o.out == "" {
+		return nil
+	}
+	if earlier, err := report.Load(o.out); err == nil && o.rows != "" {
+		var names []string
+		for _, s := range rows.All {
+			names = append(names, s.Rows...)
+		}
+		results.Keep(earlier, names)
+	}
+	if err := results.Save(o.out); err != nil || o.docs == "" {
+		return err
+	}
+	return render(o)
+}
+
+// render puts the results that were kept into the documentation.
+func render(o options) error {
+	results, err := report.Load(o.out)
+	if err != nil {
+		return err
+	}
+	if len(results.Sizes) > 0 {
+		if err := plot.Write(filepath.Join(o.docs, "performance.svg"), results.Sizes); err != nil {
+			return err
+		}
+	}
+	return results.WriteTable(filepath.Join(o.docs, "performance.md"))
 }

@@ -84,9 +84,17 @@ var Settings = map[string]string{
 	"maintenance_work_mem": "256MB", "wal_retrieve_retry_interval": "10ms", "autovacuum": "off",
 }
 
+// DefaultWAL are PostgreSQL's defaults of what decides how much WAL is written. A server with them makes checkpoints, and
+// after each of them its WAL has full images of pages again.
+var DefaultWAL = map[string]string{"max_wal_size": "1GB", "checkpoint_timeout": "5min", "full_page_writes": "on"}
+
 // Server starts a PostgreSQL until the stage is closed.
-func (s *Stage) Server() (*postgres.Server, error) {
-	server, err := postgres.Launch(postgres.Options{Settings: Settings})
+func (s *Stage) Server(settings ...map[string]string) (*postgres.Server, error) {
+	all := maps.Clone(Settings)
+	for _, more := range settings {
+		maps.Copy(all, more)
+	}
+	server, err := postgres.Launch(postgres.Options{Settings: all})
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,35 @@ type Results struct {
 	Failed   []string  `json:"failed,omitempty"` // scenarios that could not be measured, and why
 }
 
+// Load reads results that were saved.
+func Load(path string) (*Results, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &Results{}
+	return r, json.Unmarshal(text, r)
+}
+
+// Keep adds what earlier results have and these don't: rows, in the order that names gives, and sizes.
+func (r *Results) Keep(earlier *Results, names []string) {
+	all := map[string]Row{}
+	for _, rows := range [][]Row{earlier.Rows, r.Rows} {
+		for _, row := range rows {
+			all[row.Name] = row
+		}
+	}
+	r.Rows = nil
+	for _, name := range names {
+		if row, ok := all[name]; ok {
+			r.Rows = append(r.Rows, row)
+		}
+	}
+	if len(r.Sizes) == 0 {
+		r.Sizes = earlier.Sizes
+	}
+}
+
 // Save writes the results as JSON.
 func (r *Results) Save(path string) error {
 	text, err := json.MarshalIndent(r, "", "  ")

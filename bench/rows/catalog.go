@@ -17,7 +17,7 @@ func (b *Bench) small(ctx context.Context) (*lab.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.NewSource(ctx, server, "small", eventTable("events"))
+	return b.NewSource(ctx, server, "small", eventColumns("events"))
 }
 
 // planYear plans restores from a year of segments of ten seconds with a base snapshot a day, in S3. Of the segments'

@@ -60,8 +60,8 @@ var drain = Scenario{
 }
 
 // eventSource makes a source with a million events behind its archive, so many rows a transaction.
-func (b *Bench) eventSource(ctx context.Context, rows int) (*lab.Source, int, error) {
-	server, err := b.Server()
+func (b *Bench) eventSource(ctx context.Context, rows int, settings ...map[string]string) (*lab.Source, int, error) {
+	server, err := b.Server(settings...)
 	if err != nil {
 		return nil, 0, err
 	}

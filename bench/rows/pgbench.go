@@ -10,8 +10,8 @@ import (
 )
 
 // benchSource makes a source with pgbench's tables in it and in the archive's base snapshot.
-func (b *Bench) benchSource(ctx context.Context, scale int) (*lab.Source, error) {
-	server, err := b.Server()
+func (b *Bench) benchSource(ctx context.Context, scale int, settings ...map[string]string) (*lab.Source, error) {
+	server, err := b.Server(settings...)
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func (b *Bench) copyIn(ctx context.Context, target *postgres.Server, files []str
 	if err := target.Exec(ctx, "postgres", "CREATE DATABASE "+database+" TEMPLATE template0"); err != nil {
 		return u, err
 	}
-	statements := strings.Split(eventTable("events"), ";")
+	statements := strings.Split(eventColumns("events"), ";")
 	if err := target.Exec(ctx, database, statements[0]); err != nil {
 		return u, err
 	}
