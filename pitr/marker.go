@@ -22,8 +22,8 @@ type marker struct {
 
 // readMarker returns the mark in the database, nil if there is none.
 func readMarker(ctx context.Context, conn *pgconn.PgConn) (*marker, error) {
-	found, err := queryValue(ctx, conn, "select coalesce(to_regclass('"+unfinishedSchema+".restore')::text, '')")
-	if err != nil || found == "" {
+	found, err := ownTable(ctx, conn, unfinishedSchema+".restore")
+	if err != nil || !found {
 		return nil, err
 	}
 	text, err := queryValue(ctx, conn, "select mark::text from "+unfinishedSchema+".restore")

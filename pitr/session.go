@@ -169,6 +169,21 @@ func queryValue(ctx context.Context, conn *pgconn.PgConn, sql string, params ...
 	return rows[0][0], nil
 }
 
+// ownTable reports whether a table that Tidemark keeps on a target is there. One of another role that is no superuser is
+// an error: to read it could run that role's code with this one's rights.
+func ownTable(ctx context.Context, conn *pgconn.PgConn, name string) (bool, error) {
+	rows, err := queryRows(ctx, conn, `
+select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text, r.rolname from pg_catalog.pg_class c
+join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)`, name)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	if rows[0][0] != "1" {
+		return false, fault.New(fault.Usage, "run this as that role if the table is Tidemark's; else drop it", "%s on the target belongs to role %q", name, rows[0][1])
+	}
+	return true, nil
+}
+
 // sqlError gives an error of the server, or of the way to it, its exit code.
 func sqlError(err error) error {
 	if err == nil {

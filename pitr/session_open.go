@@ -51,6 +51,11 @@ func (s Session) Value(ctx context.Context, sql string, params ...string) (strin
 	return queryValue(ctx, s.Conn, sql, params...)
 }
 
+// Own reports whether a table that Tidemark keeps on a target is there; Usage for one of another role that is no superuser.
+func (s Session) Own(ctx context.Context, name string) (bool, error) {
+	return ownTable(ctx, s.Conn, name)
+}
+
 // Close closes the connection without waiting for the server's goodbye.
 func (s Session) Close() { closeNow(s.Conn) }
 

@@ -109,8 +109,8 @@ func timeSQL(t segment.Timestamp) string {
 
 // readRecord reads the row; nil if the database isn't fed by an archive.
 func readRecord(ctx context.Context, s pitr.Session) (*record, error) {
-	found, err := s.Value(ctx, "select coalesce(to_regclass('tidemark.follow')::text, '')")
-	if err != nil || found == "" {
+	found, err := s.Own(ctx, "tidemark.follow")
+	if err != nil || !found {
 		return nil, err
 	}
 	text, err := s.Value(ctx, "select row_to_json(f)::text from tidemark.follow f")
