@@ -77,14 +77,16 @@ func (r *run) startSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// makeEventTriggers makes the event triggers, which don't fire for replicas; those that do are held back
-// when the replay begins.
+// makeEventTriggers makes the event triggers, which don't fire for replicas; those that do are held back at once.
 func (r *run) makeEventTriggers(ctx context.Context, conn *pgconn.PgConn) error {
 	sql := r.eventTriggers()
 	if sql == "" {
 		return nil
 	}
-	return fault.Wrap(exec(ctx, conn, sql), fault.Failed, "", "make event triggers")
+	if err := exec(ctx, conn, sql); err != nil {
+		return fault.Wrap(err, fault.Failed, "", "make event triggers")
+	}
+	return apply.Hold(ctx, conn, r.names.schema())
 }
 
 // settleSchema does what follows the replay of schema changes.

@@ -112,12 +112,40 @@ func (h *holds) take(ctx context.Context, conn *pgconn.PgConn, within string) er
 	if err != nil {
 		return fault.Wrap(err, codeOf(err), "", "look for triggers that fire for replicas")
 	}
-	for _, r := range rows {
-		if err := h.add(ctx, conn, hold{kind: string(r[0]), relation: string(r[1]), object: string(r[2]), state: string(r[3]), source: "0"}); err != nil {
+	list := make([]hold, len(rows))
+	for i, r := range rows {
+		list[i] = hold{kind: string(r[0]), relation: string(r[1]), object: string(r[2]), state: string(r[3]), source: "0"}
+		// To hold back anything else, even to remember it, would fire them.
+		if list[i].kind == holdEvent {
+			if err := set(ctx, conn, list[i], false); err != nil {
+				return err
+			}
+		}
+	}
+	for _, x := range list {
+		if err := h.add(ctx, conn, x); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Hold holds back what fires for replicas, in a transaction of its own. In one schema, or with "" in all.
+func Hold(ctx context.Context, conn *pgconn.PgConn, within string) error {
+	if _, err := conn.Exec(ctx, "BEGIN").ReadAll(); err != nil {
+		return fault.Wrap(err, codeOf(err), "", "begin a transaction")
+	}
+	h := holds{within: within}
+	err := h.read(ctx, conn)
+	if err == nil {
+		err = h.take(ctx, conn, within)
+	}
+	if err != nil {
+		_, _ = conn.Exec(ctx, "ROLLBACK").ReadAll() // the error says why
+		return err
+	}
+	_, err = conn.Exec(ctx, "COMMIT").ReadAll()
+	return fault.Wrap(err, codeOf(err), "", "hold back what fires for replicas")
 }
 
 // add holds one thing back and remembers it.
