@@ -224,6 +224,7 @@ func (a *Applier) row(t *table, r *segment.Record) error {
 	stmt := t.insert
 	if r.Op != segment.OpInsert {
 		stmt, a.scratch = t.statement(r, a.scratch)
+		a.tellSlow(t, r)
 	}
 	if t.buf == nil {
 		t.buf = newBuffer(t)

@@ -41,6 +41,7 @@ type table struct {
 	ruled      bool  // it has rules, which ON CONFLICT can't be used beside, though they don't fire
 	commutes   bool  // operations on rows of different keys do
 	insertKeys []int // where the key's columns stand among the parameters of insert, if they do
+	slowTold   bool  // that nothing finds its rows was told
 	live       *Live
 	insert     *statement
 	copySQL    string
