@@ -76,7 +76,7 @@ func physical(name string, goal float64, rows string, prepare prepare) Scenario 
 		}
 		b.Add(report.Compare(name, "restore of "+what+", wall, against recovery of a base backup and its WAL",
 			report.AtMost(goal), wall("restorer", p.ours), wall("base backup and recovery", p.theirs)).In("TCP; files on the same disk", rows, b.Cores(),
-			fmt.Sprintf("WAL %.0f MB; memory of the restorer %.0f MiB at most", float64(src.End-src.Begin)/1e6, report.Worst("", "", report.Goal{}, memory("", p.ours)).Value)))
+			fmt.Sprintf("WAL %.0f MB; memory of the restorer %.0f MiB at most", float64(src.End-src.Begin)/1e6, report.Worst("", "", report.Goal{}, memory("", p.ours)).Value), phases(p.ours)))
 		return nil
 	}}
 }

@@ -1,9 +1,13 @@
 package rows
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +77,21 @@ func (b *Bench) restore(ctx context.Context, target *postgres.Server, folder str
 	return u, target.Exec(ctx, "postgres", "DROP DATABASE "+database)
 }
 
+// phases says what the phases of the last restore took, as restorer tells it.
+func phases(usages []lab.Usage) string {
+	var told struct {
+		Seconds map[string]float64 `json:"seconds"`
+	}
+	if len(usages) == 0 || json.Unmarshal(usages[len(usages)-1].Output, &told) != nil {
+		return "phases of the last run: not told"
+	}
+	names := slices.SortedFunc(maps.Keys(told.Seconds), func(a, b string) int { return cmp.Compare(told.Seconds[b], told.Seconds[a]) })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %.2f", name, told.Seconds[name])
+	}
+	return "phases of the last run, in seconds: " + strings.Join(names, ", ")
+}
+
 func countRows(ctx context.Context, s *postgres.Server, database, table string, want int) error {
 	got, err := s.Query(ctx, database, "SELECT count(*) FROM "+table)
 	if err == nil && got != fmt.Sprint(want) {
@@ -109,7 +128,7 @@ var restoreCopy = Scenario{
 		}
 		b.Add(report.Compare("restore-copy", fmt.Sprintf("restore of %d events, half from the base snapshot and half from segments, wall, against two streams of COPY and the index builds", n),
 			report.AtMost(1.10), wall("restorer", p.ours), wall("psql", p.theirs)).In("TCP", "1000", b.Cores(),
-			fmt.Sprintf("memory of the restorer: %.0f MiB at most", report.Worst("", "", report.Goal{}, memory("", p.ours)).Value)))
+			fmt.Sprintf("memory of the restorer: %.0f MiB at most", report.Worst("", "", report.Goal{}, memory("", p.ours)).Value), phases(p.ours)))
 		return nil
 	},
 }
@@ -206,7 +225,7 @@ var oneTable = Scenario{
 			return err
 		}
 		b.Add(report.Compare("restore-table", fmt.Sprintf("restore of one table of ten with %d events each, wall, against all of them", each),
-			report.AtMost(0.15), wall("one table", p.ours), wall("all ten", p.theirs)).In("TCP", "1000", b.Cores()))
+			report.AtMost(0.15), wall("one table", p.ours), wall("all ten", p.theirs)).In("TCP", "1000", b.Cores(), "one table: "+phases(p.ours), "all ten: "+phases(p.theirs)))
 		return nil
 	},
 }
