@@ -46,9 +46,15 @@ func (e *execution) ways() []rights {
 	return []rights{own, lent}
 }
 
+const (
+	oneName = `(?:"(?:[^"]|"")+"|[\w$\x{80}-\x{10FFFF}]+)`
+	dotted  = oneName + `(?:\s*\.\s*` + oneName + `)*`
+)
+
 var (
-	routine    = regexp.MustCompile(`^ALTER (AGGREGATE|FUNCTION|PROCEDURE|ROUTINE|OPERATOR|OPERATOR CLASS|OPERATOR FAMILY)$`)
-	oneSubject = regexp.MustCompile(`^[^,()]*$`)
+	routine = regexp.MustCompile(`^ALTER (AGGREGATE|FUNCTION|PROCEDURE|ROUTINE|OPERATOR|OPERATOR CLASS|OPERATOR FAMILY)$`)
+	// Names and key words alone: no comment can make it seem to end with OWNER TO.
+	onlyOwner = regexp.MustCompile(`(?i)^\s*ALTER(?:\s+` + dotted + `)+\s+OWNER\s+TO\s+` + dotted + `\s*;?\s*$`)
 )
 
 // runsNoCode reports whether a statement surely runs nothing that a user wrote.
@@ -60,7 +66,7 @@ func runsNoCode(m *ddl.Message) bool {
 		return len(m.Objects) == 1
 	}
 	// ALTER TABLE may have OWNER TO among other things, after a comma.
-	return strings.HasPrefix(m.Tag, "DROP ") || isOwnership(m) && (routine.MatchString(m.Tag) || oneSubject.MatchString(m.SQL))
+	return strings.HasPrefix(m.Tag, "DROP ") || routine.MatchString(m.Tag) && isOwnership(m) || onlyOwner.MatchString(m.SQL)
 }
 
 // more returns what is left to be tried after a refusal for want of rights.

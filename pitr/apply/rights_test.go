@@ -47,6 +47,7 @@ CREATE OPERATOR evil.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = evil.equa
 CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = text, FUNCTION = evil.same);
 CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.same);
 CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = evil.equal);
+CREATE DOMAIN evil.lack AS int DEFAULT evil.lacking();
 RESET ROLE`
 
 // plainly applies one schema change of the plain role and then a row, in atomic mode, and returns what went wrong. After it, the
@@ -161,6 +162,7 @@ func TestUsersCodeGetsNoMoreRights(t *testing.T) {
 	t.Run("a refusal that the statement makes itself", func(t *testing.T) {
 		require.ErrorContains(t, run(t, "ALTER TABLE evil.t ADD COLUMN lacking int DEFAULT evil.lacking()"), `role "rights_user" lacks a right`)
 		require.ErrorContains(t, run(t, "ALTER TABLE evil.t ADD COLUMN lacking int DEFAULT evil.lacking(), OWNER TO rights_user"), `role "rights_user" lacks a right`)
+		require.ErrorContains(t, run(t, "ALTER TABLE evil.t ADD COLUMN lacking evil.lack -- OWNER TO rights_user"), `role "rights_user" lacks a right`)
 		still(t)
 	})
 	t.Run("owner", func(t *testing.T) {
@@ -183,4 +185,19 @@ func TestUsersCodeGetsNoMoreRights(t *testing.T) {
 		require.Error(t, change(t, ddl.Message{SQL: "CREATE FOREIGN DATA WRAPPER of_plain", Tag: "CREATE FOREIGN DATA WRAPPER"}))
 		still(t)
 	})
+}
+
+func TestStatementsThatRunNoCode(t *testing.T) {
+	for sql, want := range map[string]bool{
+		"ALTER TABLE t OWNER TO a": true, `alter materialized view "x,(--".b owner to "A b";`: true, "ALTER FUNCTION f(int, text) OWNER TO a": true, "DROP TABLE t": true, "GRANT SELECT ON t TO a": true,
+		"ALTER TABLE t ADD c int DEFAULT f(), OWNER TO a": false, "ALTER TABLE t ADD c d -- OWNER TO a": false, "ALTER TABLE t ADD c d /* \n OWNER TO a": false, "ALTER TABLE t OWNER TO a, ADD c d": false,
+		"ALTER TABLE t ALTER c TYPE int USING c +++ d OWNER TO a": false, "CREATE TABLE t (a int)": false, "CREATE TABLE OWNER TO a": false, "REFRESH MATERIALIZED VIEW m": false, "ALTER DOMAIN d ADD CHECK (f(VALUE))": false,
+	} {
+		words := strings.Fields(strings.ToUpper(sql))
+		m := &ddl.Message{Tag: words[0] + " " + words[1], SQL: sql}
+		if words[0] == "GRANT" {
+			m.Tag = words[0]
+		}
+		require.Equal(t, want, runsNoCode(m), sql)
+	}
 }
