@@ -57,6 +57,15 @@ func (a *Applier) Flush(ctx context.Context) error {
 	return a.settle()
 }
 
+// EndBatch ends the batch if it holds at least so many bytes, and doesn't wait for that. It is called between
+// transactions, in atomic mode.
+func (a *Applier) EndBatch(bytes int64) error {
+	if a.since+int64(a.pending) < bytes {
+		return nil
+	}
+	return a.commit(true)
+}
+
 // note takes the end of a source transaction into the batch.
 func (a *Applier) note(c segment.Commit) {
 	n := a.batch.at.Transactions + 1

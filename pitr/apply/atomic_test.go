@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -126,6 +127,21 @@ func TestBatchesCommitWithTheirPosition(t *testing.T) {
 	require.Equal(t, segment.LSN(done*100+50).String(), d.value("select lsn::text from progress"))
 	require.Equal(t, strconv.Itoa(3*done), d.value("select count(*)::text from numbers"))
 	require.Equal(t, strconv.Itoa(done-1), d.value("select count(*)::text from numbers where n <> 0"))
+
+	a = d.applier(Atomic{})
+	for n := done + 1; n <= done+3; n++ {
+		feed(t, a, transaction(n))
+		require.NoError(t, a.EndBatch(400))
+	}
+	require.NoError(t, a.EndBatch(1<<20))
+	conn := server.Connect(t, d.name)
+	require.Eventually(t, func() bool {
+		var n int
+		return conn.QueryRow(t.Context(), "select n from progress").Scan(&n) == nil && n == done+2
+	}, 10*time.Second, 10*time.Millisecond,
+		"two transactions make a batch of 400 bytes")
+	a.Abort()
+	done += 2
 
 	a = d.applier(Atomic{MaxBytes: 1})
 	for n := done + 1; n <= 70; n++ {

@@ -59,6 +59,7 @@ var (
 const (
 	batchTransactions = 10_000
 	batchBytes        = 16 << 20
+	entryBytes        = 2 << 20 // ends a batch with an entry: a feed that is behind by some shows each as it is done
 )
 
 // newFeeder takes the session over.
@@ -208,7 +209,7 @@ func (w *feeder) entry(ctx context.Context, stop <-chan struct{}, s *source, e *
 	}
 	w.at.EndLSN = max(w.at.EndLSN, w.limit(e.To))
 	w.applier.Advance(w.at)
-	return nil
+	return w.applier.EndBatch(entryBytes)
 }
 
 func (w *feeder) lost(format string, args ...any) error {
