@@ -29,6 +29,7 @@ type Message struct {
 	User     string            `json:"user"`              // current_user when it ran
 	Super    bool              `json:"super,omitempty"`   // it was a superuser; false also where that is not known
 	XID      uint32            `json:"xid,omitempty"`     // the transaction that made the change
+	XIDs     []uint32          `json:"xids,omitempty"`    // that, and those of the subtransactions that it ran in
 	Settings map[string]string `json:"set,omitempty"`     // settings that its meaning depends on, such as search_path and TimeZone
 	Objects  []Object          `json:"objects,omitempty"` // made or changed, in the server's order (pg_event_trigger_ddl_commands)
 	Dropped  []Object          `json:"dropped,omitempty"` // with everything that went with them (pg_event_trigger_dropped_objects)

@@ -135,6 +135,7 @@ func (s *sink) wholeChange(m *messageScan) error {
 		}
 		if err == nil {
 			s.unannounced.announced(change)
+			s.passage.explain(change)
 		}
 	}
 	return nil
@@ -153,6 +154,7 @@ func (s *sink) longChange(m *messageScan) error {
 		return nil
 	}
 	s.notExact("a schema change is too long to be replayed", nil)
+	s.passage.explain(&ddl.Message{Tag: wholeScript, XID: s.begin.XID})
 	return nil
 }
 

@@ -275,7 +275,7 @@ func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publish
 		end: end, last: end, now: time.Now(), watermarkAt: time.Now(),
 		relations: map[uint32]*relationState{}, types: map[uint32]*typeState{},
 		unannounced: start.tables, shapes: map[uint32]shownShape{}, capturing: start.watch.capturing.Load,
-		keys: start.watch.keys.keys,
+		keys: start.watch.keys.keys, passage: &start.watch.passage,
 		judge: func(commit segment.LSN, made func([][]byte) bool) (authenticity, error) {
 			return start.watch.judge(ctx, commit, made)
 		},

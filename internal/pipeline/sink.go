@@ -33,6 +33,7 @@ type sink struct {
 	resent    *resent
 	onCommit  func(received time.Time, heartbeat bool)
 	onRel     func(*segment.Relation, segment.LSN)
+	passage   *passage
 	sample    func(at segment.LSN, last bool) // sequenceSampler.refresh in the session's context
 	sequences *sequenceSampler
 	stop      <-chan struct{}    // closed: finish at the next transaction's end
@@ -108,6 +109,7 @@ func (s *sink) Begin(b segment.Begin) error {
 
 func (s *sink) Commit(c segment.Commit) error {
 	s.inTx = false
+	s.passage.reach(c.CommitLSN)
 	if s.skipping {
 		s.skipping = false
 		return nil
@@ -242,6 +244,9 @@ func (s *sink) Value(size int) error {
 func (s *sink) Bytes(b []byte) error {
 	if m := s.message; m != nil && m.left > 0 {
 		m.pass(b)
+		if m.left == 0 && m.isSchemaChange() {
+			s.passage.changed(s.begin.CommitLSN)
+		}
 		s.closeSoon = s.closeSoon || m.isMark()
 		if m.own && !s.skipping {
 			return s.ownBytes(m, b)
@@ -349,6 +354,7 @@ func (s *sink) Keepalive(k walstream.Keepalive) error {
 	if s.inTx {
 		return nil
 	}
+	s.passage.reach(k.WALEnd)
 	if s.walEnd >= s.resent.end {
 		if err := s.confirm(); err != nil {
 			return err

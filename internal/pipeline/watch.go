@@ -60,6 +60,10 @@ type watch struct {
 	capture captureState
 	good    segment.LSN // nothing was withheld before
 	schema  schemaWatch
+
+	lasting lastingWatch
+	passage passage
+
 	// narrowSince is since when the publication sends less than everything; zero: it doesn't.
 	narrowSince time.Time
 }

@@ -59,6 +59,15 @@ func (w *watch) lookAtSchema(ctx context.Context, now *watched, flush segment.LS
 			return "", err
 		}
 	}
+	if reason == "" && now.Capture != "" {
+		var since segment.LSN
+		if reason, since, err = w.lookForUncaptured(ctx, flush, thorough); err != nil {
+			return "", err
+		}
+		if reason != "" {
+			w.schema.before = min(w.schema.before, max(since, w.history.From))
+		}
+	}
 	if reason == "" {
 		w.schema.before, w.schema.good = w.schema.good, max(w.schema.good, flush)
 	}

@@ -78,13 +78,17 @@ END
 $tidemark$;
 
 -- ddl_emit writes a message in UTF-8, behind what authenticates it: any role may write logical messages. The transaction's
--- id keeps it from being written again by another. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
+-- id keeps it from being written again by another; with those of the savepoints that it is in it tells which rows of the catalogs
+-- the statement may have written. In an SQL_ASCII database whose bytes aren't, each byte is written as the character of
 -- that number, and "bytes" says so.
 CREATE FUNCTION tidemark.ddl_emit(message jsonb) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   content bytea;
 BEGIN
-  message := message || jsonb_build_object('xid', pg_current_xact_id()::text::numeric % 4294967296);
+  message := message || jsonb_build_object('xid', pg_current_xact_id()::text::numeric % 4294967296,
+    'xids', (SELECT jsonb_agg(DISTINCT x.xid) FROM (
+      SELECT l.transactionid::text::bigint AS xid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted
+      UNION ALL SELECT e::text::bigint FROM jsonb_array_elements(coalesce(message -> 'xids', '[]')) e) x));
   BEGIN
     content := convert_to(message::text, 'UTF8');
   EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
@@ -130,6 +134,7 @@ DECLARE
   snapshot text := pg_current_snapshot()::text; -- taken before state and privileges are
   why text;
   touched oid[];
+  script jsonb;             -- transaction ids
   statement text;
   first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
   o record;
@@ -221,7 +226,18 @@ BEGIN
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND c.relkind IN ('r', 'p', 'S')
       AND d.refobjid IN (SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'extension');
   END IF;
-  IF tag !~ 'EXTENSION$' THEN
+  IF tag = 'ALTER EXTENSION' AND first_rows AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'RowExclusiveLock'
+    AND l.relation = ANY (relations)) THEN
+    why := 'its script may have written rows';
+    touched := relations;
+  END IF;
+  IF tag ~ 'EXTENSION$' THEN -- its script may have had savepoints
+    SELECT jsonb_agg(DISTINCT x.xmin::text::bigint) INTO script
+    FROM (SELECT d.objid, p.xmin FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+      UNION ALL SELECT d.objid, t.xmin FROM pg_depend d JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+      UNION ALL SELECT d.objid, t.xmin FROM pg_depend d JOIN pg_type t ON d.classid = 'pg_class'::regclass AND t.typrelid = d.objid WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') x
+    WHERE age(x.xmin) <= age(pg_current_xact_id()::xid);
+  ELSE
     BEGIN
       state := tidemark.ddl_state(relations);
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -234,7 +250,7 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));
+    'state', state, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
   IF tidemark.ddl_all_tables() AND keyless THEN
     PERFORM tidemark.ddl_identity(NULL);
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
