@@ -122,6 +122,7 @@ func measure(ctx context.Context, l *lab.Lab, s rows.Scenario, want func(string)
 		Stage: stage, Want: want,
 		Add: func(r report.Row) {
 			if want(r.Name) {
+				r.Commit = results.Commit
 				results.Rows = append(results.Rows, r)
 				_ = r.Print(os.Stdout)
 			}

@@ -56,6 +56,7 @@ type Row struct {
 	Ours      Side     `json:"ours"`
 	Theirs    *Side    `json:"theirs,omitempty"`
 	Notes     []string `json:"notes,omitempty"`
+	Commit    string   `json:"commit,omitempty"` // of the code that was measured
 }
 
 // Median returns the middle of values, of an even number the lower one.

@@ -26,7 +26,7 @@ var planYear = Scenario{
 	Name: "plan-year",
 	Rows: []string{"plan-time", "plan-memory", "plan-requests"},
 	Run: func(ctx context.Context, b *Bench) error {
-		entries := uint64(b.N(3_153_600)) / 64 * 64
+		entries := uint64(3_153_600*b.Scale) / 64 * 64
 		url, counter, targets, env, err := b.makeYear(ctx, entries)
 		if err != nil {
 			return err
