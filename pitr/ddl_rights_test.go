@@ -74,3 +74,30 @@ func TestReplayRaisesNobody(t *testing.T) {
 		require.Equal(t, "false", super())
 	})
 }
+
+// TestReplayByAPlainRole: the restoring role is no superuser, but may act for the owners.
+func TestReplayByAPlainRole(t *testing.T) {
+	w := newWorld(t, "modestly", `CREATE ROLE modest_owner LOGIN; CREATE SCHEMA app AUTHORIZATION modest_owner; SET ROLE modest_owner; CREATE TABLE app.t (id int PRIMARY KEY); INSERT INTO app.t VALUES (1), (2);
+CREATE FUNCTION app.who() RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN BEGIN RESET ROLE; EXCEPTION WHEN OTHERS THEN END; RETURN current_user; END $$; RESET ROLE`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{AllTables: true, Publication: testPublication}))
+	conn, err := pgx.Connect(t.Context(), server.DSNFor("modest_owner", "", w.db))
+	require.NoError(t, err)
+	for _, sql := range []string{"ALTER TABLE app.t ADD COLUMN who text DEFAULT app.who()", "CREATE TABLE app.made (id int PRIMARY KEY)", "INSERT INTO app.made VALUES (3); COMMENT ON TABLE app.made IS 'made'", "CREATE INDEX ON app.t (app.who())"} {
+		_, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+		require.NoError(t, err, sql)
+	}
+	require.NoError(t, conn.Close(context.Background()))
+	w.archive()
+	server.MustExec(t, "postgres", "CREATE ROLE modest_admin LOGIN CREATEROLE; GRANT SET ON PARAMETER session_replication_role TO modest_admin")
+	server.CreateDatabase(t, "modestly_into")
+	server.MustExec(t, "postgres", "ALTER DATABASE modestly_into OWNER TO modest_admin")
+	w.restore(Target{Kind: ToLatest}, "modestly_into", func(o *Options) {
+		o.Create, o.DSN = false, server.DSNFor("modest_admin", "", "modestly_into")
+	})
+	want := hashes(t, w.db)
+	for name, hash := range hashes(t, "modestly_into") {
+		require.Equal(t, want[name], hash, name)
+	}
+	require.Equal(t, "modest_owner 2", server.MustQuery(t, "modestly_into", "select min(who) || ' ' || count(*) from app.t"))
+	require.Equal(t, "modest_owner", server.MustQuery(t, "modestly_into", "select relowner::regrole::text from pg_class where oid = 'app.made'::regclass"))
+}

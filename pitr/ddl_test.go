@@ -35,7 +35,9 @@ func (w *world) object(tx pgx.Tx, sql string) []ddl.Object {
 	rows, err := tx.Query(w.t.Context(), `select 'table' as type, n.nspname as schema, c.relname as name, c.oid::regclass::text as identity, c.oid, false as ext
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1) and c.relkind in ('r', 'p')`, name)
 	require.NoError(w.t, err)
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ddl.Object])
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o ddl.Object, err error) {
+		return o, row.Scan(&o.Type, &o.Schema, &o.Name, &o.Identity, &o.OID, &o.Extension)
+	})
 	require.NoError(w.t, err)
 	return found
 }
