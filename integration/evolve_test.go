@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,9 @@ import (
 // exitNotCovered is the exit code of a restore whose target the archive does not cover, or not exactly.
 const exitNotCovered = 3
 
+// enoughSeeds are so many that every kind of change must occur among them, and every form.
+const enoughSeeds = 20
+
 // schemaMoment is what a database was at a position: its rows and its schema.
 type schemaMoment struct {
 	workload.Moment
@@ -43,6 +47,7 @@ func TestSchemaChangesComeThrough(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var failed []string
+	coverage := new(evolve.Coverage)
 	t.Run("seeds", func(t *testing.T) {
 		for seed := first; seed < first+seeds; seed++ {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
@@ -54,18 +59,21 @@ func TestSchemaChangesComeThrough(t *testing.T) {
 						failed = append(failed, strconv.FormatUint(seed, 10))
 					}
 				}()
-				proveSeed(t, source, target, seed)
+				proveSeed(t, source, target, seed, coverage)
 			})
 		}
 	})
 	if len(failed) > 0 {
 		t.Logf("%d of %d seeds failed: %s; repeat one with TIDEMARK_TEST_SEED", len(failed), seeds, strings.Join(failed, " "))
 	}
+	if missing := coverage.Missing(); seeds >= enoughSeeds {
+		require.Empty(t, missing, "kinds and forms of changes that no seed has committed")
+	}
 }
 
 // proveSeed archives one database under a workload and restores it to each moment. Every fourth seed has
 // changes that no stream carries exactly.
-func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64) {
+func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64, coverage *evolve.Coverage) {
 	ctx := context.Background()
 	name := fmt.Sprintf("seed_%d", seed)
 	dsn := source.CreateDatabase(t, name)
@@ -74,7 +82,7 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64) {
 	dir := keepDir(t, seed)
 	archive := harness.Archive{URL: filepath.Join(dir, "archive"), Source: dsn}
 	inexact := seed%4 == 0
-	w, err := evolve.Start(ctx, dsn, evolve.Options{Seed: seed, Inexact: inexact})
+	w, err := evolve.Start(ctx, dsn, evolve.Options{Seed: seed, Inexact: inexact, Coverage: coverage})
 	require.NoError(t, err)
 	defer w.Stop()
 	defer writeJournal(t, w, filepath.Join(dir, "journal"))
@@ -87,7 +95,8 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64) {
 		moments = append(moments, takeSchemaMoment(t, source, name, w))
 	}
 	if inexact {
-		waitExact(t, archive, run, moments[len(moments)-1].LSN)
+		changeEventTriggers(t, source, name)
+		waitExact(t, archive, run, written(t, source, name))
 		moments = append(moments, takeSchemaMoment(t, source, name, w))
 	}
 	require.NoError(t, w.Stop())
@@ -100,11 +109,27 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64) {
 	}
 }
 
-// waitExact waits until the archiver has taken the base snapshots that changes up to a position call for.
+// changeEventTriggers changes what no event trigger sees: the archiver looks for it.
+func changeEventTriggers(t *testing.T, s *postgres.Server, database string) {
+	s.MustExec(t, database, `CREATE EVENT TRIGGER dropped ON sql_drop WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION play.comment();
+		COMMENT ON EVENT TRIGGER dropped IS 'it''s; new'; ALTER EVENT TRIGGER dropped DISABLE; DROP EVENT TRIGGER comment`)
+}
+
+func written(t *testing.T, s *postgres.Server, database string) segment.LSN {
+	lsn, err := segment.ParseLSN(s.MustQuery(t, database, "SELECT pg_current_wal_insert_lsn()"))
+	require.NoError(t, err)
+	return lsn
+}
+
+// waitExact waits until the archiver has taken a base snapshot after a position, which changes up to it call for.
 func waitExact(t *testing.T, a harness.Archive, run *harness.Process, lsn segment.LSN) {
 	a.WaitArchived(t, run, lsn)
 	run.WaitFor(t, "base snapshot after an inexact change", 2*time.Minute, func() bool {
-		return harness.Run(t, a.Restorer("plan")).Code == 0
+		r := harness.Run(t, a.Restorer("plan", "-o", "json"))
+		var plan struct {
+			Snapshot struct{ LSN segment.LSN }
+		}
+		return r.Code == 0 && json.Unmarshal([]byte(r.Stdout), &plan) == nil && plan.Snapshot.LSN >= lsn
 	})
 }
 

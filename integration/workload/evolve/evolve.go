@@ -24,6 +24,9 @@ type Options struct {
 	Changers int  // sessions that change the schema; 2 when 0
 	Writers  int  // sessions that only write rows; 2 when 0
 	Inexact  bool // also changes that no archive can carry exactly
+
+	// Coverage counts what was done; one of its own when nil.
+	Coverage *Coverage
 }
 
 // Workload is a set of sessions on one database.
@@ -72,6 +75,9 @@ func Start(ctx context.Context, dsn string, o Options) (*Workload, error) {
 	}
 	if o.Writers == 0 {
 		o.Writers = 2
+	}
+	if o.Coverage == nil {
+		o.Coverage = new(Coverage)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	w := &Workload{opts: o, stop: stop, tallies: map[string]*Tally{}}
@@ -191,8 +197,8 @@ func newSession(ctx context.Context, w *Workload, dsn string, number int) (*sess
 		return nil, err
 	}
 	s := &session{w: w, number: number, conn: conn, rng: rand.New(rand.NewPCG(w.opts.Seed, uint64(number))),
-		decks: map[string][]int{}}
-	_, err = conn.Exec(ctx, fmt.Sprintf("SET client_min_messages = error; SET lock_timeout = '2s'; SET deadlock_timeout = '100ms'; SELECT setseed(%f)",
+		decks: map[string][]int{}, plans: map[string]bool{}}
+	_, err = conn.Exec(ctx, fmt.Sprintf("SET client_min_messages = error; SET lock_timeout = '2s'; SET deadlock_timeout = '100ms'; SET plan_cache_mode = force_generic_plan; SELECT setseed(%f)",
 		s.rng.Float64()), pgx.QueryExecModeSimpleProtocol)
 	return s, err
 }

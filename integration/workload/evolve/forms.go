@@ -58,8 +58,11 @@ var forms = []form{
 
 // form draws a form that a change can be made in.
 func (s *session) form(c change, inTransaction bool) form {
-	for {
+	for attempt := 0; ; attempt++ {
 		f := forms[s.rng.IntN(len(forms))]
+		if attempt < 5 && !s.w.opts.Inexact && !s.w.opts.Coverage.lacks("form: "+f.name) {
+			continue // one that is still missing, if there is one
+		}
 		switch {
 		case f.notInside && inTransaction,
 			f.static && strings.Contains(c.statements[0], "PREPARE "), // PL/pgSQL has an EXECUTE of its own

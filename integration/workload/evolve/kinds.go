@@ -58,12 +58,13 @@ var groups = map[string]group{
 	"schema":       {4, schemas},
 	"extension":    {3, extensionKinds},
 	"foreign":      {4, foreign},
+	"publication":  {2, publications},
 	"inexact":      {4, inexactKinds},
 }
 
 // The order in which groups are drawn from, since that of a map is none.
 var groupOrder = []string{"create table", "alter table", "partition", "index", "view", "sequence", "type", "routine",
-	"trigger", "access", "comment", "schema", "extension", "foreign", "inexact"}
+	"trigger", "access", "comment", "schema", "extension", "foreign", "publication", "inexact"}
 
 var createTable = []kind{
 	exact("plain", `CREATE TABLE {at}{new} (id [[int|bigint|smallint]] PRIMARY KEY, v {type} DEFAULT {const}, "A; b" {type} NOT NULL DEFAULT {const}, b text [[|COLLATE "C"]] DEFAULT {text})`),
@@ -89,6 +90,8 @@ var createTable = []kind{
 	exact("drop several", `DROP TABLE IF EXISTS {plain}, {plain#2}, no_such_table CASCADE`),
 	exact("drop nothing", `DROP TABLE IF EXISTS no_such_table`),
 	exact("made and dropped", `CREATE TABLE {at}{new} (a int);;INSERT INTO {at}{new} VALUES (1);;DROP TABLE {at}{new}`),
+	exact("two parents", `CREATE TABLE {at}{new} (own_{n} int) INHERITS ({plain}, {plain#2})`),
+	exact("of a type that grows", `CREATE TYPE {at}{new} AS (a int, b text);;CREATE TABLE {at}{new#2} OF {at}{new} (PRIMARY KEY (a));;INSERT INTO {at}{new#2} VALUES (1, 'x');;ALTER TYPE {at}{new} ADD ATTRIBUTE c int CASCADE;;UPDATE {at}{new#2} SET c = 3`),
 }
 
 var alterTable = []kind{
@@ -141,6 +144,15 @@ var alterTable = []kind{
 	exact("unlogged", `ALTER TABLE {plain} SET UNLOGGED`),
 	exact("all at once", `ALTER TABLE {table} ADD {new} int DEFAULT 1, ADD {new#2} text, ALTER {textcol} SET STATISTICS 77, ADD CONSTRAINT {new#3} UNIQUE ({new}, {new#2}) DEFERRABLE, DROP COLUMN IF EXISTS gone_already`),
 	exact("absent", `ALTER TABLE IF EXISTS play.no_such ADD a int`),
+	exact("primary key", `CREATE TABLE {at}{new} (id int NOT NULL, b text);;INSERT INTO {at}{new} VALUES (1, 'x');;CREATE UNIQUE INDEX {new#2} ON {at}{new} (id);;ALTER TABLE {at}{new} ADD [[CONSTRAINT {new#3} PRIMARY KEY USING INDEX {new#2}|PRIMARY KEY (id)]];;UPDATE {at}{new} SET b = 'y'`),
+	exact("exclude", `ALTER TABLE {keyed} ADD [[|CONSTRAINT {new} ]]EXCLUDE USING btree ({anyint} WITH =)`),
+	exact("of type", `CREATE TABLE {at}{new} (x int, "Y y" text);;ALTER TABLE {at}{new} OF play.pair[[|;;ALTER TABLE {at}{new} NOT OF]]`),
+	exact("collation", `ALTER TABLE {table} ALTER {textcol} TYPE text COLLATE "C"`),
+	exact("toast options", `ALTER TABLE {table} SET (toast.autovacuum_enabled = false, toast_tuple_target = 4096)`),
+	exact("all triggers", `ALTER TABLE {table} DISABLE TRIGGER ALL;;ALTER TABLE {table} ENABLE TRIGGER ALL`),
+	exact("place", `ALTER TABLE {plain} [[SET TABLESPACE pg_default|SET ACCESS METHOD heap]]`),
+	exact("only", `ALTER TABLE ONLY {anytable} ALTER {textcol} SET DEFAULT {text}`),
+	exact("what is no table", `ALTER TABLE [[{view}|{sequence}|{index}|{matview}]] RENAME TO {new}`),
 }
 
 var partitions = []kind{
@@ -163,6 +175,10 @@ var partitions = []kind{
 	exact("rename column", `ALTER TABLE {partitioned} RENAME {textcol} TO {new}`),
 	exact("drop all", `DROP TABLE {partitioned} CASCADE`),
 	exact("foreign key", `ALTER TABLE {ranged} ADD FOREIGN KEY (id) REFERENCES play.base`),
+	exact("attach default", `CREATE TABLE {at}{new} (id int, b text) PARTITION BY LIST (id);;CREATE TABLE {at}{new#2} (b text, id int);;INSERT INTO {at}{new#2} VALUES ('x', 1);;ALTER TABLE {at}{new} ATTACH PARTITION {at}{new#2} DEFAULT;;INSERT INTO {at}{new} VALUES (2, 'y')`),
+	exact("attach parts", `CREATE TABLE {at}{new} (LIKE {ranged} INCLUDING ALL) PARTITION BY RANGE (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} DEFAULT;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
+	exact("attach index", `CREATE TABLE {at}{new} (id int, b text) PARTITION BY RANGE (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} FOR VALUES FROM (0) TO (1000000);;CREATE INDEX {new#3} ON ONLY {at}{new} (b);;CREATE INDEX {new#4} ON {at}{new#2} (b);;ALTER INDEX {at}{new#3} ATTACH PARTITION {at}{new#4}`),
+	exact("unique", `ALTER TABLE {ranged} ADD UNIQUE (id)`),
 }
 
 var indexes = []kind{
@@ -183,6 +199,10 @@ var indexes = []kind{
 	exact("alter statistics", `ALTER STATISTICS {statistics} [[SET STATISTICS 300|RENAME TO {new}]]`),
 	exact("drop statistics", `DROP STATISTICS {statistics}`),
 	exact("cluster", `CLUSTER {uniqueindex.on} USING {uniqueindex};;ALTER TABLE {uniqueindex.on} SET WITHOUT CLUSTER`),
+	exact("of other methods", `CREATE TABLE {at}{new} (id int PRIMARY KEY, r int4range, j jsonb, t text);;CREATE INDEX ON {at}{new} USING gist (r);;CREATE INDEX ON {at}{new} USING gin (j jsonb_path_ops);;CREATE INDEX ON {at}{new} USING spgist (t);;INSERT INTO {at}{new} VALUES (1, '[1,2)', '[1, null]', 'x')`),
+	exact("nulls not distinct", `CREATE UNIQUE INDEX {new} ON {keyed} ({anyint}) NULLS NOT DISTINCT`),
+	exact("expression's statistics", `CREATE INDEX {new} ON {table} (upper({textcol}));;ALTER INDEX {table.schema}.{new} ALTER COLUMN 1 SET STATISTICS 500`),
+	exact("move statistics", `ALTER STATISTICS {statistics} [[SET SCHEMA {schema}|OWNER TO {role}]]`),
 }
 
 var views = []kind{
@@ -202,6 +222,10 @@ var views = []kind{
 	exact("refresh", `REFRESH MATERIALIZED VIEW {matview}[[| WITH NO DATA]]`),
 	exact("alter materialized", `ALTER MATERIALIZED VIEW {matview} [[RENAME TO {new}|SET SCHEMA {schema}|SET (fillfactor = 50)|RENAME COLUMN {column} TO {new}|OWNER TO {role}]]`),
 	exact("drop materialized", `DROP MATERIALIZED VIEW {matview}[[| CASCADE]]`),
+	exact("instead of trigger", `CREATE VIEW {at}{new} AS SELECT id, b FROM play.base;;CREATE TRIGGER {new#2} INSTEAD OF INSERT OR DELETE ON {at}{new} FOR EACH ROW EXECUTE FUNCTION play.touch()`),
+	exact("instead rule", `CREATE VIEW {at}{new} AS SELECT a, b FROM play.loose;;CREATE RULE {new#2} AS ON INSERT TO {at}{new} DO INSTEAD INSERT INTO play.loose (a, b) VALUES (NEW.a, NEW.b);;INSERT INTO {at}{new} VALUES (3, 'through a rule')`),
+	exact("of a function", `CREATE FUNCTION {at}{new}() RETURNS SETOF play.base LANGUAGE sql STABLE AS 'SELECT * FROM play.base';;CREATE VIEW {at}{new#2} AS SELECT f.id, f.b FROM {at}{new}() f`),
+	exact("materialize materialized", `CREATE MATERIALIZED VIEW {at}{new} AS TABLE {matview}`),
 }
 
 var sequences = []kind{
@@ -214,6 +238,7 @@ var sequences = []kind{
 	exact("owner", `ALTER SEQUENCE {sequence} OWNER TO {role}`),
 	exact("drop", `DROP SEQUENCE {sequence}[[| CASCADE]]`),
 	exact("temporary", `CREATE TEMP SEQUENCE {new};;DROP SEQUENCE {new}`),
+	exact("own and disown", `CREATE SEQUENCE {keyed.schema}.{new};;ALTER SEQUENCE {keyed.schema}.{new} OWNED BY {keyed}.{anyint};;ALTER SEQUENCE {keyed.schema}.{new} OWNED BY NONE`),
 }
 
 var typeKinds = []kind{
@@ -237,6 +262,10 @@ var typeKinds = []kind{
 	solo("drop", `DROP TYPE {anytype}[[| CASCADE]]`),
 	exact("collation", `CREATE COLLATION {at}{new} (locale = 'C');;ALTER COLLATION {at}{new} RENAME TO {new#2}`),
 	exact("text search", `CREATE TEXT SEARCH CONFIGURATION {at}{new} (COPY = simple);;ALTER TEXT SEARCH CONFIGURATION {at}{new} ALTER MAPPING FOR asciiword WITH simple`),
+	exact("composite used", `CREATE TYPE {at}{new} AS (a int, b text);;CREATE TABLE {at}{new#2} (id int PRIMARY KEY, c {at}{new}, cs {at}{new}[]);;INSERT INTO {at}{new#2} VALUES (1, (1, 'x'), ARRAY[(2, 'y')::{at}{new}])`),
+	exact("multirange", `CREATE TYPE {at}{new} AS RANGE (subtype = float8, subtype_diff = float8mi, multirange_type_name = {at}{new#2});;CREATE TABLE {at}{new#3} (id int PRIMARY KEY, r {at}{new});;INSERT INTO {at}{new#3} VALUES (1, '[1,5)'), (2, 'empty')`),
+	exact("domain over an array", `CREATE DOMAIN {at}{new} AS int[] CHECK (cardinality(VALUE) < 5);;CREATE TABLE {at}{new#2} (id int PRIMARY KEY, d {at}{new} DEFAULT ARRAY[1]);;INSERT INTO {at}{new#2} VALUES (1), (2)`),
+	exact("text search dictionary", `CREATE TEXT SEARCH DICTIONARY {at}{new} (TEMPLATE = simple, STOPWORDS = english);;ALTER TEXT SEARCH DICTIONARY {at}{new} (ACCEPT = false);;COMMENT ON TEXT SEARCH DICTIONARY {at}{new} IS {text}`),
 }
 
 var routineKinds = []kind{
@@ -261,6 +290,15 @@ var routineKinds = []kind{
 	exact("operator", `CREATE OPERATOR {at}[[<%>|%%%|<=#|~~>]] (rightarg = int, function = play.twice)`),
 	exact("operator function", `CREATE FUNCTION {at}{new}(a play.pair, b play.pair) RETURNS boolean LANGUAGE sql IMMUTABLE RETURN (a).x = (b).x;;CREATE OPERATOR {at}[[==|=#=|<<~]] (leftarg = play.pair, rightarg = play.pair, function = {at}{new})`),
 	exact("cast", `CREATE FUNCTION {at}{new}(a play.positive) RETURNS play.pair LANGUAGE sql IMMUTABLE RETURN ROW(1, 'x')::play.pair`),
+	exact("replace function", `CREATE FUNCTION {at}{new}(a int) RETURNS int LANGUAGE sql AS 'SELECT 1';;CREATE OR REPLACE FUNCTION {at}{new}(a int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2; /* ; */'`),
+	exact("overloads", `CREATE FUNCTION {at}{new}(a int) RETURNS int LANGUAGE sql AS 'SELECT 1';;CREATE FUNCTION {at}{new}(a text) RETURNS int LANGUAGE sql AS 'SELECT 2';;ALTER FUNCTION {at}{new}(text) STRICT;;DROP FUNCTION {at}{new}(int)`),
+	exact("variadic", `CREATE FUNCTION {at}{new}(VARIADIC a anyarray) RETURNS anyelement LANGUAGE sql AS 'SELECT $1[1]'`),
+	exact("alter procedure", `ALTER [[PROCEDURE|ROUTINE]] {procedure} [[SECURITY DEFINER|SET search_path = play|RESET ALL]]`),
+	exact("event trigger function", `CREATE FUNCTION {at}{new}() RETURNS event_trigger LANGUAGE plpgsql AS $f$ BEGIN RAISE DEBUG 'x; y'; END $f$`),
+	exact("cast of a type", `CREATE TYPE {at}{new} AS (a int);;CREATE CAST ({at}{new} AS text) WITH INOUT [[|AS ASSIGNMENT]];;COMMENT ON CAST ({at}{new} AS text) IS {text}[[|;;DROP CAST ({at}{new} AS text)]]`),
+	exact("operator class", `CREATE OPERATOR FAMILY {at}{new} USING btree;;CREATE OPERATOR CLASS {at}{new#2} FOR TYPE int USING btree FAMILY {at}{new} AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(int, int);;ALTER OPERATOR FAMILY {at}{new} USING btree ADD OPERATOR 3 = (int, bigint)`),
+	exact("drop operator", `CREATE OPERATOR {at}#%# (leftarg = int, rightarg = int, function = int4pl);;ALTER OPERATOR {at}#%# (int, int) OWNER TO {role};;DROP OPERATOR {at}#%# (int, int)`),
+	exact("conversion", `CREATE CONVERSION {at}{new} FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;;ALTER CONVERSION {at}{new} RENAME TO {new#2}`),
 }
 
 var triggers = []kind{
@@ -277,6 +315,10 @@ var triggers = []kind{
 	exact("rule switch", `ALTER TABLE {rule.on} [[DISABLE|ENABLE|ENABLE ALWAYS]] RULE {rule}`),
 	exact("rule rename", `ALTER RULE {rule} ON {rule.on} RENAME TO {new}`),
 	exact("rule drop", `DROP RULE {rule} ON {rule.on}`),
+	exact("create with tables", `CREATE TRIGGER {new} AFTER UPDATE ON {table} REFERENCING OLD TABLE AS "Old; t" NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION play.touch()`),
+	exact("create of columns", `{table.silent}CREATE TRIGGER {new} BEFORE UPDATE OF {column} ON {table} FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION play.touch()`),
+	exact("create on truncate", `CREATE TRIGGER {new} AFTER TRUNCATE ON {table} EXECUTE FUNCTION play.touch()`),
+	exact("rule writes", `CREATE RULE {new} AS ON INSERT TO {table} DO ALSO INSERT INTO play.loose (a, b) VALUES (2, 'by rule; too')`),
 }
 
 var access = []kind{
@@ -290,6 +332,9 @@ var access = []kind{
 	exact("revoke", `REVOKE [[SELECT|ALL|UPDATE]] ON {anytable} FROM {role} CASCADE`),
 	exact("revoke from all", `REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC`),
 	solo("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
+	exact("revoke columns", `{table.silent}REVOKE SELECT ({column}) ON {table} FROM {role}`),
+	solo("default privileges of others", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT EXECUTE ON FUNCTIONS TO|GRANT USAGE ON SEQUENCES TO|REVOKE USAGE ON SEQUENCES FROM]] {role}`),
+	solo("drop owned", `DROP OWNED BY evolve_bob CASCADE`),
 }
 
 var comments = []kind{
@@ -297,6 +342,7 @@ var comments = []kind{
 	exact("column", `COMMENT ON COLUMN {table}.{column} IS {text}`),
 	exact("constraint", `COMMENT ON CONSTRAINT {constraint} ON {constraint.on} IS {text}`),
 	exact("others", `COMMENT ON [[INDEX {index}|VIEW {view}|SEQUENCE {sequence}|TYPE {anytype}|FUNCTION {function}|SCHEMA {schema}|TRIGGER {trigger} ON {trigger.on}|POLICY {policy} ON {policy.on}|EXTENSION {extension}]] IS {text}`),
+	exact("more", `COMMENT ON [[DOMAIN {domain}|MATERIALIZED VIEW {matview}|PROCEDURE {procedure}|AGGREGATE {aggregate}|STATISTICS {statistics}|RULE {rule} ON {rule.on}|SERVER {server}|FOREIGN TABLE {foreigntable}|CONSTRAINT {constrained.on} ON DOMAIN {constrained}]] IS {text}`),
 }
 
 var schemas = []kind{
@@ -305,6 +351,7 @@ var schemas = []kind{
 	solo("rename", `ALTER SCHEMA {extraschema} RENAME TO extra{n}_r`),
 	exact("owner", `ALTER SCHEMA {extraschema} OWNER TO {role}`),
 	solo("drop", `DROP SCHEMA {extraschema}[[| CASCADE]]`),
+	exact("by its owner", `CREATE SCHEMA [[|IF NOT EXISTS ]]AUTHORIZATION evolve_bob`),
 }
 
 var extensionKinds = []kind{
@@ -315,6 +362,8 @@ var extensionKinds = []kind{
 	exact("update", `ALTER EXTENSION {extension} UPDATE`),
 	solo("add member", `ALTER EXTENSION {extension} ADD FUNCTION {function}`),
 	solo("drop", `DROP EXTENSION {extension}[[| CASCADE]]`),
+	exact("old version", `CREATE EXTENSION pg_trgm VERSION '1.3' SCHEMA {schema};;ALTER EXTENSION pg_trgm UPDATE`),
+	exact("add and drop member", `CREATE FUNCTION {at}{new}() RETURNS int LANGUAGE sql AS 'SELECT 1';;ALTER EXTENSION {extension} ADD FUNCTION {at}{new}();;ALTER EXTENSION {extension} DROP FUNCTION {at}{new}()`),
 }
 
 var foreign = []kind{
@@ -323,6 +372,16 @@ var foreign = []kind{
 	exact("alter", `ALTER FOREIGN TABLE {foreigntable} ADD {new} int`),
 	exact("server", `ALTER SERVER {server} OPTIONS (ADD o{n} 'v')`),
 	solo("drop", `DROP SERVER {server} CASCADE`),
+	exact("user mapping", `CREATE USER MAPPING FOR {role} SERVER {server}[[|;;DROP USER MAPPING FOR {role} SERVER {server}]]`),
+	exact("drop table", `DROP FOREIGN TABLE {foreigntable}`),
+	exact("grant", `GRANT USAGE ON FOREIGN SERVER {server} TO {role}`),
+}
+
+// A publication of deletes would want a replica identity of every table.
+var publications = []kind{
+	exact("create", `CREATE PUBLICATION {new} [[FOR TABLE {table} |FOR TABLES IN SCHEMA {schema} |]]WITH (publish = 'insert')`),
+	exact("alter", `ALTER PUBLICATION {publication} [[ADD TABLE {anytable}|SET TABLE {table}|SET (publish = 'insert, truncate')|RENAME TO {new}]]`),
+	exact("drop", `DROP PUBLICATION {publication}`),
 }
 
 // inexactKinds change rows in ways that the stream does not carry.
@@ -332,18 +391,4 @@ var inexactKinds = []kind{
 	inexact("volatile using", `ALTER TABLE {intcolumn.on} ALTER {intcolumn} TYPE bigint USING (random() * 100)::bigint`),
 	inexact("new column beside a new default", `ALTER TABLE {table} ADD {new} int DEFAULT 1, ALTER {textcol} SET DEFAULT {text}`),
 	inexact("logged", `ALTER TABLE {unlogged} SET LOGGED`),
-}
-
-// Kinds returns the names of all kinds and forms, as Tallies has them.
-func Kinds() []string {
-	var names []string
-	for _, g := range groupOrder {
-		for _, k := range groups[g].kinds {
-			names = append(names, g+": "+k.name)
-		}
-	}
-	for _, f := range forms {
-		names = append(names, "form: "+f.name)
-	}
-	return names
 }

@@ -16,7 +16,7 @@ type picked struct {
 }
 
 // fixed are the objects that changes leave alone, since the forms need them.
-const fixed = `('wish', 'grant_wish', 'wish_pkey', 'wish_id_seq', 'base', 'loose', 'mood', 'pair', 'positive', 'counter', 'touch', 'twice')`
+const fixed = `('wish', 'grant_wish', 'wish_pkey', 'wish_id_seq', 'base', 'loose', 'mood', 'pair', 'positive', 'counter', 'touch', 'twice', 'noted', 'noted_pkey', 'noted_n_seq', 'note', 'comment')`
 
 // own restricts objects to those of the user: not the system's, not Tidemark's, not an extension's.
 func own(class, oid, namespace, name string) string {
@@ -46,7 +46,7 @@ func parts(catalog, relid, name, condition string) string {
 // columns selects the columns of the relation that was picked last.
 func columns(condition string) string {
 	return `SELECT attrelid, '', quote_ident(attname), '' FROM pg_catalog.pg_attribute
-		WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND ` + condition
+		WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND ` + condition
 }
 
 func types(condition string) string {
@@ -58,10 +58,12 @@ func types(condition string) string {
 		WHERE ` + own("pg_type", "t.oid", "n", "t.typname") + ` AND ` + condition
 }
 
+// routines leaves out what belongs to a range type: if its cast were VOLATILE, any change of a column's type would count as not exact.
 func routines(condition string) string {
 	return `SELECT 0, quote_ident(n.nspname), quote_ident(p.proname) || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')', ''
 		FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-		WHERE ` + own("pg_proc", "p.oid", "n", "p.proname") + ` AND p.proname NOT LIKE 'form%' AND ` + condition
+		WHERE ` + own("pg_proc", "p.oid", "n", "p.proname") + ` AND p.proname NOT LIKE 'form%'
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i') AND ` + condition
 }
 
 // topLevel is a table that is neither partition nor partitioned.
@@ -87,7 +89,7 @@ var pickers = map[string]string{
 	"anyindex":    relations(`c.relkind IN ('i', 'I') AND NOT c.relispartition`),
 
 	"column":    columns(`attinhcount = 0`),
-	"loosecol":  columns(`attinhcount = 0 AND attnum NOT IN (SELECT unnest(conkey) FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype IN ('p', 'f'))`),
+	"loosecol":  columns(`attinhcount = 0 AND attnum NOT IN (SELECT unnest(conkey) FROM pg_catalog.pg_constraint WHERE conrelid = $1::oid AND contype IN ('p', 'f'))`),
 	"intcolumn": parts("pg_attribute", "attrelid", "attname", `x.atttypid IN (21, 23) AND x.attinhcount = 0 AND x.attgenerated = '' AND x.attnum > 0 AND c.relkind = 'r'`),
 	"anyint":    columns(`atttypid IN (20, 21, 23)`),
 	"textcol":   columns(`atttypid IN (25, 1043)`),
@@ -130,6 +132,7 @@ var pickers = map[string]string{
 		WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'tidemark', 'public', 'shop', 'events')`,
 	"extraschema":  `SELECT 0, '', quote_ident(nspname), '' FROM pg_catalog.pg_namespace WHERE nspname LIKE 'extra%'`,
 	"server":       `SELECT 0, '', quote_ident(srvname), '' FROM pg_catalog.pg_foreign_server`,
+	"publication":  `SELECT 0, '', quote_ident(pubname), '' FROM pg_catalog.pg_publication WHERE NOT puballtables AND pubname !~ '^tidemark'`,
 	"foreigntable": relations(`c.relkind = 'f'`),
 }
 
@@ -137,7 +140,12 @@ var pickers = map[string]string{
 // what exists and on the seed alone.
 func (s *session) pick(ctx context.Context, placeholder string, relation uint32) (p picked, ok bool, err error) {
 	sql := "SELECT * FROM (" + pickers[placeholder] + `) x (relation, schema, name, "on") ORDER BY schema COLLATE "C", name COLLATE "C", "on" COLLATE "C"`
-	all, err := s.query(ctx, strings.ReplaceAll(sql, "$1", fmt.Sprint(relation)))
+	var all [][][]byte
+	if strings.Contains(sql, "$1") {
+		all, err = s.prepared(ctx, "pick "+placeholder, sql, fmt.Sprint(relation))
+	} else {
+		all, err = s.prepared(ctx, "pick "+placeholder, sql)
+	}
 	if err != nil {
 		return p, false, fmt.Errorf("picking a %s: %w", placeholder, err)
 	}

@@ -17,7 +17,7 @@ func (s *session) write(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(s.rng.IntN(20)) * time.Millisecond):
+		case <-time.After(time.Duration(s.rng.IntN(50)) * time.Millisecond):
 		}
 	}
 	return nil
@@ -93,9 +93,9 @@ type column struct{ name, expression string }
 
 // writable lists the columns that can be given a value, and how.
 func (s *session) writable(ctx context.Context, relation uint32) ([]column, error) {
-	rows, err := s.query(ctx, fmt.Sprintf(`SELECT quote_ident(attname), regexp_replace(format_type(atttypid, atttypmod), '[(].*[)]', '')
-		FROM pg_catalog.pg_attribute WHERE attrelid = %d AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
-		ORDER BY attnum`, relation))
+	rows, err := s.prepared(ctx, "writable", `SELECT quote_ident(attname), regexp_replace(format_type(atttypid, atttypmod), '[(].*[)]', '')
+		FROM pg_catalog.pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity <> 'a'
+		ORDER BY attnum`, fmt.Sprint(relation))
 	if err != nil {
 		return nil, err
 	}

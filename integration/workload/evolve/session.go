@@ -22,7 +22,9 @@ type session struct {
 	names  int    // given so far
 	bounds int    // given so far
 	decks  map[string][]int
-	solo   bool // nobody else changes anything now
+	plans  map[string]bool // statements prepared under these names
+	solo   bool            // nobody else changes anything now
+	made   []string        // kinds and forms in the transaction under way
 }
 
 // change is a kind and the statements that were made for it.
@@ -81,43 +83,52 @@ func (s *session) dress(ctx context.Context) error {
 
 // transact draws what to do and does it.
 func (s *session) transact(ctx context.Context) error {
-	switch c, err := s.draw(ctx); {
+	s.made = nil
+	c, err := s.draw(ctx)
+	switch {
 	case err != nil:
 		return err
 	case c.kind.forms == alone:
-		err := s.run(ctx, c.statements[0], s.protocol())
+		err = s.run(ctx, c.statements[0], s.protocol())
 		if err != nil {
 			err = errors.Join(err, s.tidy(ctx))
 		}
-		return s.counted(c, err)
+		s.counted(c, err)
 	case s.rng.IntN(4) == 0:
-		return s.counted(c, s.inForm(ctx, c, false))
+		err = s.counted(c, s.inForm(ctx, c, false))
 	case s.rng.IntN(5) == 0:
-		return s.inString(ctx, c)
+		err = s.inString(ctx, c)
 	default:
-		return s.inTransaction(ctx, c)
+		err = s.inTransaction(ctx, c)
 	}
+	if err == nil {
+		s.committed()
+	}
+	return err
 }
 
 // tidy removes what a statement that failed halfway has left, as its author would: an index that isn't valid, which
-// the next rewrite of its table makes valid with no statement to tell of it, and a partition half detached.
+// the next rewrite of its table makes valid with no statement to tell of it, and a partition half detached. Others
+// may be in the way for a while.
 func (s *session) tidy(ctx context.Context) error {
 	if err := s.exec(ctx, "ROLLBACK; RESET ROLE"); err != nil {
 		return err
 	}
-	rows, err := s.query(ctx, `
-		SELECT format('DROP INDEX %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname !~ '^pg_'
-		UNION ALL
-		SELECT format('ALTER TABLE %I.%I DETACH PARTITION %I.%I FINALIZE', pn.nspname, p.relname, n.nspname, c.relname)
-		FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhdetachpending`)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if err := s.run(ctx, string(row[0]), simple); err != nil && !expected(err) {
+	for range 20 {
+		rows, err := s.query(ctx, `
+			SELECT format('DROP INDEX %I.%I', n.nspname, c.relname) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname !~ '^pg_'
+			UNION ALL
+			SELECT format('ALTER TABLE %I.%I DETACH PARTITION %I.%I FINALIZE', pn.nspname, p.relname, n.nspname, c.relname)
+			FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+			JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhdetachpending`)
+		if err != nil || len(rows) == 0 {
 			return err
+		}
+		for _, row := range rows {
+			if err := s.run(ctx, string(row[0]), simple); err != nil && !expected(err) {
+				return err
+			}
 		}
 	}
 	return nil
@@ -138,6 +149,11 @@ func (s *session) draw(ctx context.Context) (change, error) {
 			}
 		}
 		k, ok := s.next(name)
+		if s.rng.IntN(2) == 0 {
+			if group, lacking, some := s.lacking(); some {
+				name, k, ok = group, lacking, true
+			}
+		}
 		if !ok {
 			continue
 		}
@@ -153,9 +169,7 @@ func (s *session) draw(ctx context.Context) (change, error) {
 // next takes the next kind of a group that may be made now from a shuffled deck, so that each has its turn.
 func (s *session) next(group string) (kind, bool) {
 	kinds := groups[group].kinds
-	may := func(k kind) bool {
-		return (k.owes == Exact || s.w.opts.Inexact) && (s.solo || !k.solo) && (!s.solo || k.solo || s.rng.IntN(3) == 0)
-	}
+	may := func(k kind) bool { return s.may(k) && (!s.solo || k.solo || s.rng.IntN(3) == 0) }
 	if !slices.ContainsFunc(s.decks[group], func(n int) bool { return s.solo || !kinds[n].solo }) {
 		s.decks[group] = append(s.decks[group], s.rng.Perm(len(kinds))...)
 	}
@@ -199,8 +213,10 @@ func (s *session) inTransaction(ctx context.Context, c change) error {
 	}
 	switch s.rng.IntN(12) {
 	case 0:
+		s.made = nil
 		return s.run(ctx, "ROLLBACK", simple)
 	case 1:
+		s.made = append(s.made, formPrepared)
 		return s.prepare(ctx)
 	}
 	return s.run(ctx, "COMMIT", simple)
@@ -208,7 +224,7 @@ func (s *session) inTransaction(ctx context.Context, c change) error {
 
 // inSavepoint runs f in a savepoint, so that its failure is survived, and goes back to it now and then.
 func (s *session) inSavepoint(ctx context.Context, n int, f func() error) error {
-	name := fmt.Sprintf("s%d", n)
+	name, before := fmt.Sprintf("s%d", n), len(s.made)
 	if err := s.run(ctx, "SAVEPOINT "+name, simple); err != nil {
 		return err
 	}
@@ -217,6 +233,10 @@ func (s *session) inSavepoint(ctx context.Context, n int, f func() error) error 
 		return err
 	}
 	if err != nil || s.rng.IntN(6) == 0 {
+		s.made = s.made[:before]
+		if err == nil {
+			s.made = append(s.made, formSavepoint)
+		}
 		return s.run(ctx, "ROLLBACK TO "+name, simple)
 	}
 	if s.rng.IntN(2) == 0 {
@@ -234,7 +254,7 @@ func (s *session) prepare(ctx context.Context) error {
 	}
 	end := "COMMIT"
 	if s.rng.IntN(4) == 0 {
-		end = "ROLLBACK"
+		end, s.made = "ROLLBACK", nil
 	}
 	// A role without the right to end it would leave it behind.
 	if err := s.exec(ctx, "RESET ROLE"); err != nil {
@@ -245,14 +265,14 @@ func (s *session) prepare(ctx context.Context) error {
 
 // inString sends several changes and rows as one string.
 func (s *session) inString(ctx context.Context, c change) error {
-	statements := c.statements
+	statements, all := c.statements, []change{c}
 	for range s.rng.IntN(3) {
 		another, err := s.draw(ctx)
 		if err != nil {
 			return err
 		}
 		if another.kind.forms != alone {
-			statements = append(statements, another.statements...)
+			statements, all = append(statements, another.statements...), append(all, another)
 		}
 		if s.rng.IntN(2) == 0 {
 			statements = append(statements, s.plainRow())
@@ -265,8 +285,13 @@ func (s *session) inString(ctx context.Context, c change) error {
 		statements = append([]string{"BEGIN", "SAVEPOINT here", "CREATE TABLE play.vanishes (a int)", "ROLLBACK TO here"}, append(statements, "COMMIT")...)
 	}
 	err := s.run(ctx, s.join(statements), simple)
-	s.w.tally("form: string of several", err)
-	return s.counted(c, err)
+	for _, c := range all {
+		s.counted(c, err)
+	}
+	if err == nil {
+		s.did(formSeveral)
+	}
+	return err
 }
 
 // inForm runs a change in a random form that takes it.
@@ -278,7 +303,10 @@ func (s *session) inForm(ctx context.Context, c change, inTransaction bool) erro
 			return err
 		}
 	}
-	s.w.tally("form: "+f.name, nil)
+	s.did("form: " + f.name)
+	if strings.HasPrefix(strings.ToUpper(c.statements[0]), "CREATE EXTENSION") {
+		s.did(formScript)
+	}
 	return nil
 }
 
@@ -303,6 +331,7 @@ func (s *session) run(ctx context.Context, sql string, how protocol) error {
 	if err != nil {
 		return fmt.Errorf("%.2000s: %w", sql, err)
 	}
+	s.did(protocolForms[how])
 	return nil
 }
 
@@ -336,9 +365,37 @@ func (s *session) query(ctx context.Context, sql string) ([][][]byte, error) {
 	return result.Rows, result.Err
 }
 
+// prepared is query for one that is run again and again: planning those over the catalogs takes longer than they do.
+func (s *session) prepared(ctx context.Context, name, sql string, params ...string) ([][][]byte, error) {
+	conn := s.conn.PgConn()
+	if !s.plans[name] {
+		if _, err := conn.Prepare(ctx, name, sql, nil); err != nil {
+			return nil, err
+		}
+		s.plans[name] = true
+	}
+	values := make([][]byte, len(params))
+	for i, p := range params {
+		values[i] = []byte(p)
+	}
+	result := conn.ExecPrepared(ctx, name, values, nil, nil).Read()
+	return result.Rows, result.Err
+}
+
+// counted counts a change, which was made if err is nil.
 func (s *session) counted(c change, err error) error {
-	s.w.tally(c.group+": "+c.kind.name, err)
+	if name := c.group + ": " + c.kind.name; err != nil {
+		s.w.tally(name, err)
+	} else {
+		s.did(name)
+	}
 	return err
+}
+
+// did counts a kind or a form in which something was done, if it is committed.
+func (s *session) did(name string) {
+	s.w.tally(name, nil)
+	s.made = append(s.made, name)
 }
 
 // expected tells whether an error belongs to a busy database whose schema changes: what is gone, there

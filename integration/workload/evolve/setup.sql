@@ -48,6 +48,25 @@ INSERT INTO play.kin SELECT i + 100000, 1, 'kin', 1, 'sad', 'extra' FROM generat
 CREATE FUNCTION play.twice(v int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT v * 2; -- ; twice';
 CREATE FUNCTION play.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END; $$;
 
+-- What changes need to begin with.
+CREATE TYPE play.color AS ENUM ('red', 'green; blue');
+CREATE TYPE play.place AS (x float8, name text);
+CREATE DOMAIN hers.short AS varchar(20) CONSTRAINT not_x CHECK (VALUE <> 'x');
+CREATE FUNCTION play.thrice(v int) RETURNS int LANGUAGE sql IMMUTABLE RETURN v * 3;
+CREATE FUNCTION hers.greet(who text DEFAULT 'you; there') RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN who; END';
+CREATE PROCEDURE play.proceed() LANGUAGE plpgsql AS 'BEGIN PERFORM 1; END';
+CREATE AGGREGATE play.total (int) (sfunc = int4pl, stype = int);
+CREATE STATISTICS play.together ON base, note FROM play.refers;
+CREATE RULE stays AS ON DELETE TO play.refers WHERE OLD.note IS NULL DO INSTEAD NOTHING;
+CREATE TRIGGER touched BEFORE UPDATE ON play.refers FOR EACH ROW EXECUTE FUNCTION play.touch();
+CREATE POLICY all_of_it ON hers.own USING (true);
+CREATE UNLOGGED TABLE play.passing (id int PRIMARY KEY, b text);
+CREATE SCHEMA extra0;
+CREATE EXTENSION unaccent SCHEMA extra0;
+CREATE FOREIGN DATA WRAPPER fdw;
+CREATE SERVER server FOREIGN DATA WRAPPER fdw OPTIONS (host 'a; b');
+CREATE FOREIGN TABLE play.far (id int, b text) SERVER server;
+
 -- A row written here is a statement that a trigger executes: a change that no client sent as such.
 CREATE TABLE play.wish (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, statement text NOT NULL);
 CREATE FUNCTION play.grant_wish() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -56,3 +75,20 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER grant_wish BEFORE INSERT ON play.wish FOR EACH ROW EXECUTE FUNCTION play.grant_wish();
+
+-- Event triggers of the user: one writes rows at each change, also in a replica's session; one makes a change of its own.
+CREATE TABLE play.noted (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tag text, what text);
+CREATE FUNCTION play.note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO play.noted (tag, what) SELECT command_tag, object_identity FROM pg_catalog.pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp';
+END $$;
+CREATE FUNCTION play.comment() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT object_identity FROM pg_catalog.pg_event_trigger_ddl_commands() WHERE object_type = 'table' AND NOT in_extension AND object_identity ~ '3"?$' LOOP
+        EXECUTE 'COMMENT ON TABLE ' || name || ' IS $c$made; here$c$';
+    END LOOP;
+END $$;
+CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION play.note();
+CREATE EVENT TRIGGER comment ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') EXECUTE FUNCTION play.comment();
+ALTER EVENT TRIGGER note ENABLE ALWAYS;
