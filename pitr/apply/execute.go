@@ -218,13 +218,14 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 			e.tell(describeChange(e.message, e.source) + " had nothing to drop: " + err.Error())
 			return nil
 		case pgErr.Code == "42704" && pgErr.Routine == "get_tablespace_oid":
-			without := tablespace.ReplaceAllString(sql, "")
+			without := withoutTablespace(sql)
+			if without == "" {
+				return nil // tablespaces are not restored
+			}
 			if without == sql {
 				return err
 			}
-			if sql = without; setTablespace.MatchString(e.message.SQL) {
-				return nil // tablespaces are not restored
-			}
+			sql = without
 		default:
 			return err
 		}
@@ -241,9 +242,8 @@ func (e *execution) makeRole(ctx context.Context, conn *pgconn.PgConn, name stri
 }
 
 var (
-	tablespace    = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+("(?:[^"]|"")+"|[^\s;,()"]+)`)
-	setTablespace = regexp.MustCompile(`(?i)\bSET\s+TABLESPACE\b`)
-	quotedName    = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
+	tablespace = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+("(?:[^"]|"")+"|[^\s;,()"]+)`)
+	quotedName = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
 )
 
 var dropsRoutine = map[string]bool{"DROP FUNCTION": true, "DROP PROCEDURE": true, "DROP ROUTINE": true, "DROP AGGREGATE": true}
