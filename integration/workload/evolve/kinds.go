@@ -17,9 +17,9 @@ type kind struct {
 	forms formSet
 	sql   string // see fill
 
-	// solo changes are made while no other session changes anything. They rename or drop what a name in another
-	// session's uncommitted statement may mean, and PostgreSQL locks nothing against that: the replay, in the
-	// order of commits, finds the other statement's name gone, and stops there.
+	// solo changes are made while no other session changes anything. They drop what another session's uncommitted
+	// statement may have made use of, and PostgreSQL locks nothing against that: it is left with a thing that depends on nothing. Or they
+	// change what rows of open transactions are printed as: the replay, in the order of commits, finds no such label any more, and stops there.
 	solo bool
 }
 
@@ -255,8 +255,8 @@ var typeKinds = []kind{
 	exact("domain alter", `ALTER DOMAIN {domain} [[SET DEFAULT NULL|DROP DEFAULT|ADD CONSTRAINT {new} CHECK (VALUE IS NOT NULL) NOT VALID|DROP NOT NULL|SET NOT NULL]]`),
 	exact("domain drop constraint", `ALTER DOMAIN {constrained} [[DROP CONSTRAINT|VALIDATE CONSTRAINT]] {constrained.on}`),
 	exact("range", `CREATE TYPE {at}{new} AS RANGE (subtype = [[date|numeric|text]])`),
-	solo("rename", `ALTER TYPE {anytype} RENAME TO {new}`),
-	solo("set schema", `ALTER TYPE {anytype} SET SCHEMA {schema}`),
+	exact("rename", `ALTER TYPE {anytype} RENAME TO {new}`),
+	exact("set schema", `ALTER TYPE {anytype} SET SCHEMA {schema}`),
 	exact("owner", `ALTER TYPE {anytype} OWNER TO {role}`),
 	exact("shell", `CREATE TYPE {at}{new}`),
 	solo("drop", `DROP TYPE {anytype}[[| CASCADE]]`),
@@ -280,8 +280,8 @@ var routineKinds = []kind{
 	exact("trigger function", `CREATE FUNCTION {at}{new}() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN coalesce(NEW, OLD); END $f$`),
 	exact("procedure", `CREATE PROCEDURE {at}{new}(INOUT x int) LANGUAGE plpgsql AS 'BEGIN x := x + 1; END'`),
 	exact("alter", `ALTER FUNCTION {function} [[STABLE|VOLATILE COST 500|SECURITY DEFINER|SET work_mem = '8MB'|RESET ALL|PARALLEL SAFE|LEAKPROOF]]`),
-	solo("rename", `ALTER FUNCTION {function} RENAME TO {new}`),
-	solo("set schema", `ALTER FUNCTION {function} SET SCHEMA {schema}`),
+	exact("rename", `ALTER FUNCTION {function} RENAME TO {new}`),
+	exact("set schema", `ALTER FUNCTION {function} SET SCHEMA {schema}`),
 	exact("owner", `ALTER [[FUNCTION {function}|PROCEDURE {procedure}]] OWNER TO {role}`),
 	solo("drop", `DROP FUNCTION {function}[[| CASCADE]]`),
 	solo("drop procedure", `DROP PROCEDURE {procedure}`),
@@ -327,13 +327,13 @@ var access = []kind{
 	exact("policy drop", `DROP POLICY {policy} ON {policy.on}`),
 	exact("grant", `GRANT [[SELECT|INSERT, UPDATE|ALL]] ON {anytable} TO {role}[[| WITH GRANT OPTION]]`),
 	exact("grant columns", `{table.silent}GRANT SELECT ({column}), UPDATE ({column}) ON {table} TO {role}, PUBLIC`),
-	solo("grant all", `GRANT [[SELECT ON ALL TABLES|EXECUTE ON ALL ROUTINES|USAGE ON ALL SEQUENCES]] IN SCHEMA {schema} TO {role}`),
+	exact("grant all", `GRANT [[SELECT ON ALL TABLES|EXECUTE ON ALL ROUTINES|USAGE ON ALL SEQUENCES]] IN SCHEMA {schema} TO {role}`),
 	exact("grant others", `GRANT [[USAGE ON SCHEMA {schema}|USAGE ON SEQUENCE {sequence}|EXECUTE ON FUNCTION {function}|USAGE ON TYPE {anytype}]] TO {role}`),
 	exact("revoke", `REVOKE [[SELECT|ALL|UPDATE]] ON {anytable} FROM {role} CASCADE`),
 	exact("revoke from all", `REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC`),
-	solo("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
+	exact("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
 	exact("revoke columns", `{table.silent}REVOKE SELECT ({column}) ON {table} FROM {role}`),
-	solo("default privileges of others", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT EXECUTE ON FUNCTIONS TO|GRANT USAGE ON SEQUENCES TO|REVOKE USAGE ON SEQUENCES FROM]] {role}`),
+	exact("default privileges of others", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT EXECUTE ON FUNCTIONS TO|GRANT USAGE ON SEQUENCES TO|REVOKE USAGE ON SEQUENCES FROM]] {role}`),
 	solo("drop owned", `DROP OWNED BY evolve_bob CASCADE`),
 }
 
@@ -348,7 +348,7 @@ var comments = []kind{
 var schemas = []kind{
 	exact("create", `CREATE SCHEMA [[|IF NOT EXISTS ]]extra{n} [[|AUTHORIZATION {role}]]`),
 	exact("create with elements", `CREATE SCHEMA extra{n} [[|AUTHORIZATION evolve_alice]] CREATE TABLE one (id int PRIMARY KEY, b text DEFAULT 'x; y') CREATE VIEW two AS SELECT b FROM one CREATE INDEX three ON one (b) CREATE SEQUENCE four GRANT SELECT ON one TO evolve_bob`),
-	solo("rename", `ALTER SCHEMA {extraschema} RENAME TO extra{n}_r`),
+	exact("rename", `ALTER SCHEMA {extraschema} RENAME TO extra{n}_r`),
 	exact("owner", `ALTER SCHEMA {extraschema} OWNER TO {role}`),
 	solo("drop", `DROP SCHEMA {extraschema}[[| CASCADE]]`),
 	exact("by its owner", `CREATE SCHEMA [[|IF NOT EXISTS ]]AUTHORIZATION evolve_bob`),
