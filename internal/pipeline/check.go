@@ -60,6 +60,11 @@ func Check(ctx context.Context, cfg Config) ([]Finding, error) {
 			findings = append(findings, *f)
 		}
 	}
+	own, err := ownFindings(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	findings = append(findings, own...)
 	if cfg.Store == nil {
 		return findings, nil
 	}
