@@ -22,10 +22,10 @@ demo: deps-demo ## archive a throwaway PostgreSQL while it is written to, destro
 	@$(GO) build -o $(BIN)/ ./cmd/...
 	@$(GO) run ./integration/demo
 
-# One package at a time: each starts servers of its own, and some measure memory. Of the random schema changes a few
-# seeds; soak runs as many as one likes.
+# One package at a time: each starts servers of its own, and some measure memory. Of the random schema changes so many
+# seeds that every kind and form occurs; soak runs as many as one likes.
 test: deps lint fuzz ## everything, on a machine where nothing was installed by hand
-	TIDEMARK_TEST_SEEDS=$(or $(TEST_SEEDS),4) $(GO) test -p 1 -timeout $(TIMEOUT) ./...
+	TIDEMARK_TEST_SEEDS=$(or $(TEST_SEEDS),20) $(GO) test -p 1 -timeout $(TIMEOUT) ./...
 
 # The versions that aren't installed come from Debian's mirror or npm. test does this for the oldest and the newest.
 test-matrix: deps ## archive on each of PostgreSQL 14 to 18, restore on the same and on each newer one

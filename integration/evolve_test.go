@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"tidemark/integration/harness"
@@ -95,8 +96,7 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64, cover
 		moments = append(moments, takeSchemaMoment(t, source, name, w))
 	}
 	if inexact {
-		changeEventTriggers(t, source, name)
-		waitExact(t, archive, run, written(t, source, name))
+		waitExact(t, archive, run, changeEventTriggers(t, source, name))
 		moments = append(moments, takeSchemaMoment(t, source, name, w))
 	}
 	require.NoError(t, w.Stop())
@@ -109,15 +109,26 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64, cover
 	}
 }
 
-// changeEventTriggers changes what no event trigger sees: the archiver looks for it.
-func changeEventTriggers(t *testing.T, s *postgres.Server, database string) {
-	s.MustExec(t, database, `CREATE EVENT TRIGGER dropped ON sql_drop WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION play.comment();
-		COMMENT ON EVENT TRIGGER dropped IS 'it''s; new'; ALTER EVENT TRIGGER dropped DISABLE; DROP EVENT TRIGGER comment`)
-}
-
-func written(t *testing.T, s *postgres.Server, database string) segment.LSN {
-	lsn, err := segment.ParseLSN(s.MustQuery(t, database, "SELECT pg_current_wal_insert_lsn()"))
-	require.NoError(t, err)
+// changeEventTriggers changes what no event trigger sees: the archiver looks for it. It returns the position right before
+// the commit: a base snapshot may be taken as soon as that is there.
+func changeEventTriggers(t *testing.T, s *postgres.Server, database string) (lsn segment.LSN) {
+	ctx := context.Background()
+	require.NoError(t, pgx.BeginFunc(ctx, s.Connect(t, database), func(tx pgx.Tx) error {
+		for _, sql := range []string{
+			"CREATE EVENT TRIGGER dropped ON sql_drop WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION play.comment()",
+			"COMMENT ON EVENT TRIGGER dropped IS 'it''s; new'", "ALTER EVENT TRIGGER dropped DISABLE", "DROP EVENT TRIGGER comment",
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		var text string
+		err := tx.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text)
+		if err == nil {
+			lsn, err = segment.ParseLSN(text)
+		}
+		return err
+	}))
 	return lsn
 }
 

@@ -316,7 +316,7 @@ var triggers = []kind{
 	exact("rule rename", `ALTER RULE {rule} ON {rule.on} RENAME TO {new}`),
 	exact("rule drop", `DROP RULE {rule} ON {rule.on}`),
 	exact("create with tables", `CREATE TRIGGER {new} AFTER UPDATE ON {table} REFERENCING OLD TABLE AS "Old; t" NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION play.touch()`),
-	exact("create of columns", `{table.silent}CREATE TRIGGER {new} BEFORE UPDATE OF {column} ON {table} FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION play.touch()`),
+	exact("create of columns", `{table.silent}CREATE TRIGGER {new} AFTER UPDATE OF {column} ON {table} FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION play.touch()`),
 	exact("create on truncate", `CREATE TRIGGER {new} AFTER TRUNCATE ON {table} EXECUTE FUNCTION play.touch()`),
 	exact("rule writes", `CREATE RULE {new} AS ON INSERT TO {table} DO ALSO INSERT INTO play.loose (a, b) VALUES (2, 'by rule; too')`),
 }
