@@ -61,14 +61,17 @@ func (h *holds) schemaNow(namespace string) string {
 	return namespace
 }
 
-// typeNow is the same for a type.
+// typeNow is the same for a type. That of its arrays is renamed with it.
 func (h *holds) typeNow(namespace, name string) (string, string) {
 	for _, r := range h.renamed {
-		if r.namespace == namespace && (r.name == "" || r.name == name) {
+		switch {
+		case r.namespace != namespace:
+		case r.name == "":
 			namespace = r.toNamespace
-			if r.name != "" {
-				name = r.toName
-			}
+		case r.name == name:
+			namespace, name = r.toNamespace, r.toName
+		case isArrayName(name, r.name):
+			namespace, name = r.toNamespace, "_"+r.toName
 		}
 	}
 	return namespace, name

@@ -33,6 +33,8 @@ func TestNamesAsTheyAreNow(t *testing.T) {
 	require.Equal(t, "x", h.schemaNow("x"))
 	namespace, name := h.typeNow("a", "mood")
 	require.Equal(t, "c.feeling", namespace+"."+name)
+	namespace, name = h.typeNow("a", "_mood")
+	require.Equal(t, "c._feeling", namespace+"."+name)
 	namespace, name = h.typeNow("b", "other")
 	require.Equal(t, "c.other", namespace+"."+name)
 }
