@@ -91,6 +91,7 @@ type Applier struct {
 	settled    segment.LSN               // commit of the last transaction that changed the schema
 	recent     recent                    // transactions that changed the schema last
 	namings    namings                   // what they gave other names
+	labels     map[uint32]*formerLabels  // of enums, by their OIDs on the target
 	holds      holds
 	doubted    map[string]bool // tables that inexact changes were about
 	doubtAll   bool
@@ -129,7 +130,7 @@ const (
 // The caller ends it with Finish or Abort.
 func New(ctx context.Context, o Options) (*Applier, error) {
 	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[uint32]*table{}, counts: map[string]*Counts{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
-		live: map[uint32]*Live{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}, told: map[string]bool{}}
+		live: map[uint32]*Live{}, labels: map[uint32]*formerLabels{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}, told: map[string]bool{}}
 	if a.opts.Workers < 1 {
 		a.opts.Workers = 1
 	}
@@ -218,6 +219,11 @@ func (a *Applier) row(t *table, r *segment.Record) error {
 		}
 	}
 	t.count(r.Op)
+	if len(a.labels) > 0 {
+		if err := errors.Join(a.relabel(t, r.Old), a.relabel(t, r.New)); err != nil {
+			return err
+		}
+	}
 	if wide(r.Old) || wide(r.New) {
 		return a.wideRow(t, r)
 	}

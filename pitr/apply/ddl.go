@@ -225,6 +225,12 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 		return a.passOver(e, choice)
 	}
 	a.namings.add(e.steps)
+	a.renameLabels(e.steps)
+	if m.Tag == "ALTER TYPE" {
+		if err := a.giveLabels(ctx); err != nil {
+			return err
+		}
+	}
 	for _, oid := range e.emptied {
 		a.live[oid] = &Live{Reset: true}
 	}
