@@ -53,7 +53,7 @@ func parse(path string, text []byte, known []string) (*File, error) {
 	}
 	f := &File{path: path, values: map[string]setting{}}
 	if len(doc.Docs) > 1 {
-		return nil, f.fail(doc.Docs[1].GetToken().Position.Line, "a second document: one file holds one set of settings")
+		return nil, f.fail(lineOf(doc.Docs[1]), "a second document: one file holds one set of settings")
 	}
 	for _, d := range doc.Docs {
 		if d.Body == nil || d.Body.Type() == ast.NullType || d.Body.Type() == ast.CommentType {
@@ -64,6 +64,17 @@ func parse(path string, text []byte, known []string) (*File, error) {
 		}
 	}
 	return f, nil
+}
+
+// lineOf is where a document begins; it may be empty.
+func lineOf(d *ast.DocumentNode) int {
+	switch {
+	case d.Body != nil && d.Body.GetToken() != nil && d.Body.GetToken().Position != nil:
+		return d.Body.GetToken().Position.Line
+	case d.Start != nil && d.Start.Position != nil:
+		return d.Start.Position.Line
+	}
+	return 1
 }
 
 // Lookup returns the value of key: a string, or a []any of strings for a list. A nil File has no keys.
