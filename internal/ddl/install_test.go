@@ -130,6 +130,24 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 	require.Equal(t, postgres.Superuser, messages[2].User)
 	s.must("COMMENT ON PUBLICATION tidemark IS NULL")
 	s.sameAfterReplay(messages, "")
+	s.messages()
+
+	// A key that goes in any way is seen, and a table that another session has to do with is not touched: as DROP INDEX
+	// CONCURRENTLY in its middle leaves it here.
+	s.must("CREATE TABLE others (x int NOT NULL); CREATE UNIQUE INDEX others_x ON others (x); ALTER TABLE others REPLICA IDENTITY USING INDEX others_x; UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'others_x'::regclass")
+	s.must("CREATE TABLE k (x int NOT NULL); CREATE UNIQUE INDEX k_x ON k (x); ALTER TABLE k REPLICA IDENTITY USING INDEX k_x; CREATE TABLE n (LIKE k); CREATE UNIQUE INDEX n_x ON n (x); ALTER TABLE n REPLICA IDENTITY USING INDEX n_x")
+	s.must("CREATE DOMAIN key AS int; CREATE TABLE m (x key PRIMARY KEY); CREATE TABLE l (x int, y int, PRIMARY KEY (x, y))")
+	s.messages()
+	other := s.server.Connect(t, s.name)
+	s.mustIn(other, "BEGIN; LOCK TABLE others IN ACCESS SHARE MODE")
+	s.must("SET lock_timeout = '2s'")
+	for _, c := range []struct{ drop, table string }{
+		{"DROP INDEX k_x", "k"}, {"DROP INDEX CONCURRENTLY n_x", "n"}, {"DROP DOMAIN key CASCADE", "m"}, {"ALTER TABLE l DROP COLUMN y", "l"},
+	} {
+		s.must(c.drop)
+		require.Equal(t, []string{strings.Replace(c.drop, " CONCURRENTLY", "", 1), "ALTER TABLE public." + c.table + " REPLICA IDENTITY FULL"}, sqls(s.messages()))
+	}
+	s.mustIn(other, "ROLLBACK")
 }
 
 // testEncodings has names and texts outside of ASCII, in databases of several encodings.

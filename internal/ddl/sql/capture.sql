@@ -102,13 +102,17 @@ END
 $tidemark$;
 
 -- ddl_identity gives tables without a usable replica identity one: an UPDATE of theirs would fail under a publication for
--- all tables. A deferrable primary key is none. The statement is written like any other. No list: all tables.
+-- all tables. A deferrable primary key is none. The statement is written like any other. No list: the tables that this
+-- transaction has locked to change them, one of which has lost its key. Others may be in the middle of another session's
+-- statement, as DROP INDEX CONCURRENTLY: theirs to mend, and not to be waited for.
 CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   r oid;
 BEGIN
   FOR r IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE (relations IS NULL OR c.oid = ANY (relations)) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'tidemark'
+    WHERE (c.oid = ANY (relations) OR relations IS NULL AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AND l.relation = c.oid AND l.mode IN ('AccessExclusiveLock', 'ShareUpdateExclusiveLock')))
+    AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'tidemark'
     AND (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
       OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)) LOOP
     EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
