@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/apply"
 )
 
 // ErrNoDatabase is in the chain of the error for a target database that isn't there.
@@ -170,11 +171,9 @@ func queryValue(ctx context.Context, conn *pgconn.PgConn, sql string, params ...
 }
 
 // ownTable reports whether a table that Tidemark keeps on a target is there. One of another role that is no superuser is
-// an error: to read it could run that role's code with this one's rights.
+// an error.
 func ownTable(ctx context.Context, conn *pgconn.PgConn, name string) (bool, error) {
-	rows, err := queryRows(ctx, conn, `
-select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text, r.rolname from pg_catalog.pg_class c
-join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)`, name)
+	rows, err := queryRows(ctx, conn, apply.OwnTableSQL, name)
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}

@@ -54,10 +54,16 @@ func (h *holds) table(name string) string {
 	return holdSchema + "." + name
 }
 
+// OwnTableSQL finds a table that Tidemark keeps on a target ($1): 1 if it belongs to a superuser or the session's role, and its owner's
+// name. To read one of anybody else could run his code with this role's rights.
+const OwnTableSQL = `
+select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text, r.rolname from pg_catalog.pg_class c
+join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)`
+
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	h.all, h.renamed, h.made = nil, nil, false
-	rows, err := queryOn(ctx, conn, "select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text from pg_catalog.pg_class c join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)", h.table("held"))
+	rows, err := queryOn(ctx, conn, OwnTableSQL, h.table("held"))
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
 	}
