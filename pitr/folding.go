@@ -119,7 +119,7 @@ func (r *run) withoutFolded(rec *segment.Record) *segment.Record {
 	for _, rel := range rec.TruncateRelations {
 		if t := r.fold.Table(rel.ID); t != nil {
 			r.fold.DecideEmpty(t)
-		} else if r.fold == nil || r.fold.Pass() == 0 {
+		} else if r.fold.Pass() == 0 {
 			others = append(others, rel)
 		}
 	}
@@ -150,7 +150,7 @@ func (r *run) foldedCounts(counts map[string]apply.Counts) {
 
 // furtherPasses folds the keys that found no room in memory at first.
 func (r *run) furtherPasses(ctx context.Context) error {
-	for r.fold != nil && r.fold.Next() {
+	for r.fold.Next() {
 		var tables []*basesnapshot.Table
 		for _, t := range r.chosen.tables {
 			if r.folded(t) != nil {

@@ -173,7 +173,7 @@ func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error
 	case tag.RowsAffected()+left() != p.chunk.Rows:
 		return fault.New(fault.Failed, verifyHint, "%s took %d rows from %s, which holds %d", p.table, tag.RowsAffected()+left(), p.chunk.Objects[0].Key, p.chunk.Rows)
 	}
-	if r.fold == nil || r.fold.Pass() == 0 {
+	if r.fold.Pass() == 0 {
 		r.mu.Lock()
 		r.tableRows(p.table.String()).Copied += p.chunk.Rows
 		r.mu.Unlock()

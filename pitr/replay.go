@@ -155,13 +155,11 @@ func (r *run) replay(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.fold != nil {
-		if err := r.fold.Replayed(); err != nil {
-			return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
-		}
-		if r.fold.Pass() > 0 {
-			return nil
-		}
+	if err := r.fold.Replayed(); err != nil {
+		return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
+	}
+	if r.fold.Pass() > 0 {
+		return nil
 	}
 	r.report.Transactions = a.Transactions()
 	r.report.Tables = a.Known()
@@ -173,7 +171,7 @@ func (r *run) replay(ctx context.Context) (err error) {
 
 // replayRange gives the range to an Applier, but for what folding leaves out.
 func (r *run) replayRange(ctx context.Context, a *apply.Applier) error {
-	further := r.fold != nil && r.fold.Pass() > 0
+	further := r.fold.Pass() > 0
 	want := func(rel *segment.Relation) bool { return r.wantsRows(rel) && (!further || r.fold.Table(rel.ID) != nil) }
 	announce := func(ctx context.Context, e catalog.Entry, source *segmentParts) error {
 		return r.announce(ctx, a, e, source)

@@ -116,8 +116,13 @@ func (t *Table) InOrder() bool { return t.ordered }
 func (f *Folder) mine(h hash) bool { return h[0] >= f.first && h[0] <= f.last }
 
 // Pass is the number of the pass, from 0. Operations of tables that are not folded, and such as are the same in every
-// pass, belong to the first.
-func (f *Folder) Pass() int { return f.pass }
+// pass, belong to the first. Without a Folder there is one.
+func (f *Folder) Pass() int {
+	if f == nil {
+		return 0
+	}
+	return f.pass
+}
 
 // EndNotes ends the first reading of a pass.
 func (f *Folder) EndNotes() {
@@ -135,7 +140,7 @@ func (f *Folder) EndNotes() {
 
 // Next begins another pass, over keys that found no room in the passes before; false if there are none.
 func (f *Folder) Next() bool {
-	if f.last == math.MaxUint64 {
+	if f == nil || f.last == math.MaxUint64 {
 		return false
 	}
 	f.first, f.last = f.last+1, math.MaxUint64
