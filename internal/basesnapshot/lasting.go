@@ -25,17 +25,16 @@ var lasting = map[string]string{
 		WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = o.conrelid AND i.inhdetachpending)`,
 	"indexes": `SELECT concat_ws('/', i.indrelid, x.relname, x.relowner, x.reloptions, i.indkey, i.indclass, i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate, i.indisreplident, i.indexprs IS NULL, i.indpred IS NULL)
 		FROM pg_index i JOIN r ON r.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indisvalid OR x.relkind = 'I'`,
-	"inheritance": `SELECT concat_ws('/', i.inhrelid, i.inhparent, i.inhseqno) FROM pg_inherits i JOIN r ON r.oid = i.inhrelid`,
-	"sequences":   `SELECT concat_ws('/', s.seqrelid, s.xmin) FROM pg_sequence s JOIN r ON r.oid = s.seqrelid`,
-	"triggers":    `SELECT concat_ws('/', g.oid, g.tgrelid, g.tgname, g.tgfoid, g.tgenabled, g.tgtype) FROM pg_trigger g JOIN r ON r.oid = g.tgrelid`,
-	"rules":       `SELECT concat_ws('/', w.oid, w.xmin) FROM pg_rewrite w JOIN r ON r.oid = w.ev_class`,
-	"policies":    `SELECT concat_ws('/', p.oid, p.xmin) FROM pg_policy p JOIN r ON r.oid = p.polrelid`,
-	"statistics":  `SELECT concat_ws('/', s.oid, s.xmin) FROM pg_statistic_ext s JOIN r ON r.oid = s.stxrelid`,
-	"schemas":     `SELECT concat_ws('/', c.oid, c.xmin) FROM pg_namespace c JOIN n ON n.oid = c.oid`,
-	"types":       `SELECT concat_ws('/', t.oid, t.xmin) FROM pg_type t JOIN n ON n.oid = t.typnamespace`,
-	"labels":      `SELECT concat_ws('/', e.oid, e.xmin) FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid JOIN n ON n.oid = t.typnamespace`,
-	"functions": `SELECT concat_ws('/', p.oid, p.xmin) FROM pg_proc p JOIN n ON n.oid = p.pronamespace
-		WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = ANY (p.proallargtypes || p.proargtypes::oid[] || p.prorettype) AND t.typnamespace NOT IN (SELECT n.oid FROM n))`,
+	"inheritance":        `SELECT concat_ws('/', i.inhrelid, i.inhparent, i.inhseqno) FROM pg_inherits i JOIN r ON r.oid = i.inhrelid`,
+	"sequences":          `SELECT concat_ws('/', s.seqrelid, s.xmin) FROM pg_sequence s JOIN r ON r.oid = s.seqrelid`,
+	"triggers":           `SELECT concat_ws('/', g.oid, g.tgrelid, g.tgname, g.tgfoid, g.tgenabled, g.tgtype) FROM pg_trigger g JOIN r ON r.oid = g.tgrelid`,
+	"rules":              `SELECT concat_ws('/', w.oid, w.xmin) FROM pg_rewrite w JOIN r ON r.oid = w.ev_class`,
+	"policies":           `SELECT concat_ws('/', p.oid, p.xmin) FROM pg_policy p JOIN r ON r.oid = p.polrelid`,
+	"statistics":         `SELECT concat_ws('/', s.oid, s.xmin) FROM pg_statistic_ext s JOIN r ON r.oid = s.stxrelid`,
+	"schemas":            `SELECT concat_ws('/', c.oid, c.xmin) FROM pg_namespace c JOIN n ON n.oid = c.oid`,
+	"types":              `SELECT concat_ws('/', t.oid, t.xmin) FROM pg_type t JOIN n ON n.oid = t.typnamespace`,
+	"labels":             `SELECT concat_ws('/', e.oid, e.xmin) FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid JOIN n ON n.oid = t.typnamespace`,
+	"functions":          `SELECT concat_ws('/', p.oid, p.xmin) FROM ` + lastingRoutines,
 	"operators":          `SELECT concat_ws('/', o.oid, o.xmin) FROM pg_operator o JOIN n ON n.oid = o.oprnamespace`,
 	"collations":         `SELECT concat_ws('/', o.oid, o.xmin) FROM pg_collation o JOIN n ON n.oid = o.collnamespace`,
 	"extensions":         `SELECT concat_ws('/', e.oid, e.xmin) FROM pg_extension e`,
@@ -43,6 +42,10 @@ var lasting = map[string]string{
 	"default privileges": `SELECT concat_ws('/', d.oid, d.xmin) FROM pg_default_acl d`,
 	"comments":           `SELECT concat_ws('/', d.objoid, d.objsubid, d.description) FROM pg_description d JOIN r ON r.oid = d.objoid WHERE d.classoid = 'pg_class'::regclass`,
 }
+
+// lastingRoutines are those that take and return no type of a temporary schema: others go with that.
+const lastingRoutines = `pg_proc p JOIN n ON n.oid = p.pronamespace
+		WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = ANY (p.proallargtypes || p.proargtypes::oid[] || p.prorettype) AND t.typnamespace NOT IN (SELECT n.oid FROM n))`
 
 const lastingFrom = `WITH n AS MATERIALIZED (SELECT n.oid FROM pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp_|toast_temp_)' AND n.nspname <> 'tidemark'),
 r AS MATERIALIZED (SELECT r.*, r.xmin FROM pg_class r JOIN n ON n.oid = r.relnamespace WHERE r.relpersistence <> 't' AND r.oid >= 16384 AND r.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c'))
@@ -76,8 +79,7 @@ type CatalogWrites struct {
 const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
 	SELECT c.xmin FROM pg_type c JOIN n ON n.oid = c.typnamespace
 	UNION ALL SELECT c.xmin FROM pg_namespace c JOIN n ON n.oid = c.oid
-	UNION ALL SELECT c.xmin FROM pg_proc c JOIN n ON n.oid = c.pronamespace
-		WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = ANY (c.proallargtypes || c.proargtypes::oid[] || c.prorettype) AND t.typnamespace NOT IN (SELECT n.oid FROM n))
+	UNION ALL SELECT p.xmin FROM ` + lastingRoutines + `
 	UNION ALL SELECT c.xmin FROM pg_enum c JOIN pg_type t ON t.oid = c.enumtypid JOIN n ON n.oid = t.typnamespace
 	UNION ALL SELECT c.xmin FROM pg_attrdef c JOIN r ON r.oid = c.adrelid
 	UNION ALL SELECT c.xmin FROM pg_rewrite c JOIN r ON r.oid = c.ev_class

@@ -57,7 +57,7 @@ func (s *sequenceSampler) close() {
 // sample and is no more than a warning: a restore that has to do with an older one says so.
 func (s *sequenceSampler) refresh(ctx context.Context, position segment.LSN, last bool) {
 	began := time.Now()
-	if s.lsn >= position && s.lsn != 0 || began.Before(s.next) && !last {
+	if s.lsn >= position || began.Before(s.next) && !last {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
