@@ -35,7 +35,7 @@ func main() {
 	flag.StringVar(&o.rows, "rows", "", "measure only rows that one of these patterns matches, such as 'drain*,follow-1' (default: all)")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side of a comparison")
 	flag.Float64Var(&o.scale, "scale", 1, "multiplies every size: 0.1 for a quick look")
-	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go, and, of rows that are not measured now, stay; \"\" for nowhere")
+	flag.StringVar(&o.out, "out", "bench/results.json", "where the results go, beside those of earlier runs for rows that this one leaves out; \"\" for nowhere")
 	flag.StringVar(&o.docs, "docs", "", "folder of performance.md and performance.svg, to put the results into")
 	flag.BoolVar(&o.render, "render", false, "measure nothing: only put what -out holds into -docs")
 	flag.StringVar(&o.bin, "bin", "", "folder of archiver and restorer (default: they are built)")

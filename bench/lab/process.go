@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tidemark/internal/testserver/peak"
 )
 
 // Command says what program to run. Programs get a bare environment: nothing of PG*, AWS_* or TIDEMARK_*
@@ -43,7 +45,6 @@ type Process struct {
 	input  *os.File
 
 	exited chan struct{} // it has ended; what it took is being gathered
-	peak   chan int64    // given once, after exited
 	done   chan struct{} // usage and err are set
 	usage  Usage
 	err    error
@@ -60,7 +61,7 @@ func Run(ctx context.Context, c Command) (Usage, error) {
 
 // Start starts a program. It is killed when ctx ends.
 func Start(ctx context.Context, c Command) (*Process, error) {
-	p := &Process{name: filepath.Base(c.Path), cmd: exec.CommandContext(ctx, c.Path, c.Args...), exited: make(chan struct{}), peak: make(chan int64, 1), done: make(chan struct{})}
+	p := &Process{name: filepath.Base(c.Path), cmd: exec.CommandContext(ctx, c.Path, c.Args...), exited: make(chan struct{}), done: make(chan struct{})}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "TMPDIR=" + os.TempDir()}, c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if c.Input != "" {
@@ -74,8 +75,7 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", p.name, err), p.closeInput())
 	}
-	go p.watchMemory()
-	go p.tend()
+	go p.tend(peak.Watch(p.cmd.Process.Pid))
 	return p, nil
 }
 
@@ -87,12 +87,12 @@ func (p *Process) closeInput() error {
 }
 
 // tend waits for the end and keeps what is left.
-func (p *Process) tend() {
+func (p *Process) tend(memory func(*os.ProcessState) int64) {
 	err := p.cmd.Wait()
 	p.usage.Wall = time.Since(p.begin)
 	close(p.exited)
 	state := p.cmd.ProcessState
-	p.usage.CPU, p.usage.Memory, p.usage.Output = state.UserTime()+state.SystemTime(), <-p.peak, p.stdout.Bytes()
+	p.usage.CPU, p.usage.Memory, p.usage.Output = state.UserTime()+state.SystemTime(), memory(state), p.stdout.Bytes()
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w\n%s", p.name, first(p.cmd.Args[1:]), err, p.stderr.String())
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tidemark/internal/testserver/peak"
 )
 
 // Command says what to run.
@@ -52,7 +54,7 @@ func Start(tb TB, c Command) *Process {
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatalf("starting %s: %v", c.Program, err)
 	}
-	memory := watchMemory(p.cmd.Process.Pid)
+	memory := peak.Watch(p.cmd.Process.Pid)
 	go func() {
 		_ = p.cmd.Wait()
 		p.result = Result{

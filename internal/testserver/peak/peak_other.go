@@ -1,14 +1,14 @@
 //go:build !linux
 
-package harness
+package peak
 
 import (
 	"os"
 	"syscall"
 )
 
-// watchMemory gives the high-water mark of resident memory, in bytes, as getrusage tells it at the end.
-func watchMemory(int) func(*os.ProcessState) int64 {
+// Watch gives the high-water mark of resident memory, in bytes, as getrusage tells it at the end.
+func Watch(int) func(*os.ProcessState) int64 {
 	return func(state *os.ProcessState) int64 {
 		usage, ok := state.SysUsage().(*syscall.Rusage)
 		if !ok {

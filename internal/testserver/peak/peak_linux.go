@@ -1,4 +1,5 @@
-package harness
+// Package peak measures what memory a program takes at most.
+package peak
 
 import (
 	"bufio"
@@ -9,16 +10,16 @@ import (
 	"time"
 )
 
-// watchMemory follows a process's high-water mark of resident memory. The function it returns ends
+// Watch follows a process's high-water mark of resident memory. The function it returns ends
 // that and gives the mark in bytes. getrusage won't do: a child's ru_maxrss begins with its parent's.
-func watchMemory(pid int) func(*os.ProcessState) int64 {
+func Watch(pid int) func(*os.ProcessState) int64 {
 	var peak int64
 	var watching sync.WaitGroup
 	stop := make(chan struct{})
 	watching.Add(1)
 	go func() {
 		defer watching.Done()
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			peak = max(peak, highWaterMark(pid))
