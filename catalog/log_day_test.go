@@ -1,9 +1,6 @@
 package catalog_test
 
 import (
-	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,27 +12,13 @@ import (
 	"tidemark/segment"
 )
 
-// hasty writes objects into a folder without waiting for the disk.
-type hasty struct {
-	objectstore.Store
-	folder string
-}
-
-func (h hasty) Put(_ context.Context, key string, data []byte) error {
-	path := filepath.Join(h.folder, filepath.FromSlash(key))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
-}
-
 // dayInFolder is an archive of 8,640 segments in a folder, of which the one of seq 5,000 deletes a row.
 func dayInFolder(t testing.TB) *faulty.Store {
 	folder := t.TempDir()
 	files, err := objectstore.Open(t.Context(), folder)
 	require.NoError(t, err)
 	store := faulty.New(files)
-	quick := hasty{store, folder}
+	quick := faulty.Hasty(store, folder)
 	m := &maker{t: t, store: quick, seq: 3, made: map[uint64]catalog.Entry{},
 		real: func(uint64) bool { return true }, deletes: func(seq uint64) bool { return seq == 5_000 }}
 	catalog.Synthesize(t, quick, catalog.Begun(t, store), 8_640, m.next)

@@ -5,12 +5,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"tidemark/bench/lab"
 	"tidemark/catalog"
 	"tidemark/objectstore"
+	"tidemark/objectstore/faulty"
 	"tidemark/segment"
 )
 
@@ -47,23 +47,9 @@ func newLine(ctx context.Context, src *lab.Source, folder string) (*line, error)
 	if err != nil {
 		return nil, err
 	}
-	l := &line{store: hasty{files, folder}, began: time.Now().Add(time.Minute).Truncate(time.Second)}
+	l := &line{store: faulty.Hasty(files, folder), began: time.Now().Add(time.Minute).Truncate(time.Second)}
 	l.log, err = catalog.Open(ctx, l.store)
 	return l, err
-}
-
-// hasty writes objects into a folder without waiting for the disk.
-type hasty struct {
-	objectstore.Store
-	folder string
-}
-
-func (h hasty) Put(_ context.Context, key string, data []byte) error {
-	path := filepath.Join(h.folder, filepath.FromSlash(key))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
 }
 
 // extend adds entries until the catalog has so many.

@@ -1,5 +1,5 @@
 // Package faulty wraps a store with faults that are switched on and off: lost answers, a store that is
-// cut off, slowness, damaged and truncated bytes. It also counts requests. For tests.
+// cut off, slowness, damaged and truncated bytes. It also counts requests. For tests and benchmarks.
 package faulty
 
 import (
