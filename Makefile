@@ -63,7 +63,6 @@ bench-docs: ## put the results of make bench into docs/performance.md, and draw 
 
 bench-go: ## Go benchmarks of the hot paths, with allocation counts
 	$(GO) test -run '^$$' -bench . -benchmem ./walstream/... ./segment/... ./catalog/... ./pitr/...
-	$(GO) test -run '^$$' -bench Follow -benchtime 1x -timeout $(TIMEOUT) -v ./integration
 
 deps-demo: ## install PostgreSQL where it is missing
 	@deploy/install-deps postgres

@@ -13,7 +13,8 @@ import (
 // feed is a kind of transactions that follow is measured with: an event store's, and one that inserts half of its
 // rows, updates three in ten and deletes two in ten. f is the first id, t the transaction's number.
 type feed struct {
-	row  string
+	row  string // of the rate
+	lag  string // row of the lag; "": it isn't measured
 	rows int
 	what string
 	body string
@@ -37,20 +38,33 @@ const (
 )
 
 var feeds = []feed{
-	{"follow-1", 1, "inserts", feedInsert},
-	{"follow-100", 100, "inserts", feedInsert},
-	{"follow-mixed-1", 1, "inserts, updates and deletes", feedMixed},
-	{"follow-mixed-100", 100, "inserts, updates and deletes", feedMixed},
+	{"follow-1", "follow-lag-1", 1, "inserts", feedInsert},
+	{"follow-100", "follow-lag-100", 100, "inserts", feedInsert},
+	{"follow-mixed-1", "", 1, "inserts, updates and deletes", feedMixed},
+	{"follow-mixed-100", "follow-lag-mixed-100", 100, "inserts, updates and deletes", feedMixed},
+}
+
+// names are those of all rows that the feeds are measured in.
+func names(feeds []feed) (out []string) {
+	for _, f := range feeds {
+		out = append(out, f.row)
+	}
+	for _, f := range feeds {
+		if f.lag != "" {
+			out = append(out, f.lag)
+		}
+	}
+	return out
 }
 
 // follow compares the rate at which a standby follows an archive with that of a native subscription that reads the
-// same WAL.
+// same WAL, and measures how far the standby is behind the archive's end at half the subscription's rate.
 var follow = Scenario{
 	Name: "follow",
-	Rows: []string{"follow-1", "follow-100", "follow-mixed-1", "follow-mixed-100"},
+	Rows: names(feeds),
 	Run: func(ctx context.Context, b *Bench) error {
 		for _, f := range feeds {
-			if !b.Want(f.row) {
+			if !b.WantAny(f.row, f.lag) {
 				continue
 			}
 			if err := b.measureFeed(ctx, f); err != nil {
@@ -81,26 +95,38 @@ func (b *Bench) measureFeed(ctx context.Context, f feed) error {
 		return err
 	}
 	transactions := map[int]int{1: b.N(100_000), 100: b.N(6_000)}[f.rows]
-	ours := report.Side{Name: "restorer follow", Unit: "transactions/s"}
-	theirs := report.Side{Name: "subscription", Unit: "transactions/s"}
+	ours, theirs, err := own.rates(ctx, s, f, transactions)
+	if err != nil {
+		return err
+	}
+	b.Add(report.Compare(f.row, fmt.Sprintf("rate of follow against a native subscription, %d transactions of %s", transactions, f.what), report.AtLeast(1.2), ours, theirs).
+		In("TCP", fmt.Sprint(f.rows), b.Cores()))
+	if f.lag == "" || !b.Want(f.lag) {
+		return nil
+	}
+	return own.measureLag(ctx, s, f, report.Median(theirs.Runs)/2, b.Runs*transactions)
+}
+
+// rates are the transactions a second that the standby and the subscriber take of the same WAL.
+func (b *Bench) rates(ctx context.Context, s *standbys, f feed, transactions int) (ours, theirs report.Side, err error) {
+	ours = report.Side{Name: "restorer follow", Unit: "transactions/s"}
+	theirs = report.Side{Name: "subscription", Unit: "transactions/s"}
 	for round := range b.Runs {
-		if err := s.write(ctx, f, transactions, round*transactions); err != nil {
-			return err
+		if err := s.write(ctx, f, transactions, round*transactions, 0); err != nil {
+			return ours, theirs, err
 		}
 		if _, err := s.src.CatchUp(ctx, s.src.DSN(), s.folder, nil); err != nil {
-			return err
+			return ours, theirs, err
 		}
 		o, n, err := s.both(ctx, round)
 		if err != nil {
-			return err
+			return ours, theirs, err
 		}
 		b.Logf("  run %d: follow %.2f s, subscription %.2f s", round+1, o.Seconds(), n.Seconds())
 		ours.Runs = append(ours.Runs, float64(transactions)/o.Seconds())
 		theirs.Runs = append(theirs.Runs, float64(transactions)/n.Seconds())
 	}
-	b.Add(report.Compare(f.row, fmt.Sprintf("rate of follow against a native subscription, %d transactions of %s", transactions, f.what), report.AtLeast(1.2), ours, theirs).
-		In("TCP", fmt.Sprint(f.rows), b.Cores()))
-	return nil
+	return ours, theirs, nil
 }
 
 func (s *standbys) both(ctx context.Context, round int) (ours, theirs time.Duration, err error) {
@@ -155,16 +181,23 @@ func (b *Bench) newStandbys(ctx context.Context) (s *standbys, err error) {
 	return s, err
 }
 
-func (s *standbys) write(ctx context.Context, f feed, transactions, from int) error {
+// write commits transactions in one session, so many a second; 0: as fast as it can.
+func (s *standbys) write(ctx context.Context, f feed, transactions, from int, rate float64) error {
+	pause := ""
+	if rate > 0 {
+		// Each hundredth of a second waits for its time.
+		pause = fmt.Sprintf("IF t %% %d = 0 THEN PERFORM pg_sleep(greatest(0, (t - %d) / %f - extract(epoch FROM clock_timestamp() - began))); END IF;", max(1, int(rate/100)), from, rate)
+	}
 	return s.src.Server.Exec(ctx, s.src.Database, fmt.Sprintf(`DO $do$
-		DECLARE rows int := %d; f bigint; t int;
+		DECLARE rows int := %d; f bigint; t int; began timestamptz := clock_timestamp();
 		BEGIN
 			FOR t IN %d..%d LOOP
 				f := 1000000 + t::bigint * rows;
 				%s;
 				COMMIT;
+				%s
 			END LOOP;
-		END $do$`, f.rows, from+1, from+transactions, f.body))
+		END $do$`, f.rows, from+1, from+transactions, f.body, pause))
 }
 
 // follow lets the standby take what was archived.
