@@ -78,7 +78,15 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if it.Kind == "TABLE" || it.Kind == "MATERIALIZED VIEW" {
 		sql = "SET default_table_access_method = " + quoteIdent(am) + ";\n" + sql
 	}
-	if err := exec(ctx, conn, sql); err != nil {
+	err := exec(ctx, conn, sql)
+	if notValid, ok := withoutValidation(it, err); ok && r.o.AcceptInexact {
+		if err = exec(ctx, conn, notValid); err == nil {
+			r.mu.Lock()
+			r.note(fmt.Sprintf("foreign key %s.%s is NOT VALID: rows break it, as PostgreSQL lets them where triggers don't fire", it.Namespace, it.Name))
+			r.mu.Unlock()
+		}
+	}
+	if err != nil {
 		return itemError(it, err)
 	}
 	if err := r.markInherited(ctx, conn, it); err != nil {
@@ -112,8 +120,21 @@ func itemError(it *basesnapshot.SchemaItem, err error) error {
 		name = it.Namespace + "." + name
 	}
 	hint := ""
-	if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" {
+	pgErr, ok := asPgError(err)
+	if _, breaks := withoutValidation(it, err); breaks {
+		hint = "look whether the source has those rows too: they may have been written where triggers don't fire; --accept-inexact makes it NOT VALID"
+	} else if ok && pgErr.Code == "42501" {
 		hint = "restore as a superuser, or with --no-owner --no-privileges"
 	}
 	return fault.Wrap(err, fault.CodeOf(err), hint, "make %s %s", strings.ToLower(it.Kind), name)
+}
+
+// withoutValidation gives the statement that makes a foreign key for rows to come only, if err says that there are rows
+// that break it.
+func withoutValidation(it *basesnapshot.SchemaItem, err error) (sql string, ok bool) {
+	pgErr, isPg := asPgError(err)
+	if !isPg || pgErr.Code != "23503" || it.Kind != "FK CONSTRAINT" {
+		return "", false
+	}
+	return strings.TrimSuffix(strings.TrimSpace(it.SQL), ";") + " NOT VALID;", true
 }

@@ -27,7 +27,7 @@ type restoreCmd struct {
 	NoOwner       bool     `help:"Everything belongs to the connecting role."`
 	NoPrivileges  bool     `help:"No GRANT and REVOKE."`
 	NoFold        bool     `help:"Replay every change in order, also of rows of which only the last state is left."`
-	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly."`
+	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly, and past rows that break a foreign key."`
 	IfEmpty       bool     `help:"A database that isn't empty is left alone, and that is a success."`
 }
 
