@@ -69,11 +69,20 @@ func routines(condition string) string {
 // topLevel is a table that is neither partition nor partitioned.
 const topLevel = `c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition`
 
+// writable are tables whose rows may be written. Where triggers don't fire a foreign key keeps nothing out: rows that
+// break it would come into the source, and no restore would take them.
+const writable = `c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+	AND (pg_catalog.current_setting('session_replication_role') <> 'replica' OR NOT c.relhassubclass)
+	AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid)
+		AND (pg_catalog.current_setting('session_replication_role') = 'replica'
+			OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled = 'D')))`
+
 // pickers are the queries behind the placeholders of templates: relation's OID, schema, name, and a name
 // that goes with it. $1 is the relation that was picked last; queries that don't need it leave it unused.
 var pickers = map[string]string{
 	"table":       relations(topLevel),
 	"anytable":    relations(`c.relkind IN ('r', 'p') AND c.relpersistence = 'p'`),
+	"writable":    relations(writable),
 	"keyed":       relations(`c.relkind = 'r' AND c.relpersistence = 'p' AND EXISTS (SELECT FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] WHERE k.conrelid = c.oid AND k.contype = 'p' AND cardinality(k.conkey) = 1 AND a.atttypid IN (20, 21, 23))`),
 	"plain":       relations(topLevel + ` AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))`),
 	"child":       relations(topLevel + ` AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid = i.inhrelid)`),

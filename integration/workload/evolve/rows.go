@@ -53,7 +53,7 @@ func (s *session) writeRows(ctx context.Context) error {
 	if s.rng.IntN(6) == 0 {
 		return s.exec(ctx, s.plainRow())
 	}
-	table, ok, err := s.pick(ctx, "anytable", 0)
+	table, ok, err := s.pick(ctx, "writable", 0)
 	if err != nil || !ok {
 		return err
 	}
