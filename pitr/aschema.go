@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/pitr/sqltext"
 )
 
 // schemaMap says which objects of the archive go into another schema than their own. A nil map leaves all
@@ -89,20 +90,20 @@ func arrayTypeName(name string) string {
 }
 
 // words are the pieces of a text that mean something; nil if it can't be cut.
-func words(sql string) []sqlToken {
-	all, err := tokens(sql)
+func words(sql string) []sqltext.Token {
+	all, err := sqltext.Tokens(sql, true)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(all, func(t sqlToken) bool { return t.kind == spaceToken })
+	return slices.DeleteFunc(all, func(t sqltext.Token) bool { return t.Kind == sqltext.Space })
 }
 
 // constraintName is the name in ADD CONSTRAINT name.
 func constraintName(sql string) string {
 	all := words(sql)
 	for i := range all {
-		if all[i].is("constraint") && i+1 < len(all) {
-			name, _ := all[i+1].identifier()
+		if all[i].Is("constraint") && i+1 < len(all) {
+			name, _ := all[i+1].Identifier()
 			return name
 		}
 	}
@@ -124,7 +125,7 @@ func firstQualified(sql, namespace string) string {
 func multirangeName(sql, namespace string) string {
 	all := words(sql)
 	for i := range all {
-		if all[i].is("multirange_type_name") && i+2 < len(all) {
+		if all[i].Is("multirange_type_name") && i+2 < len(all) {
 			if x, name := qualifiedAt(all, i+2); x == namespace {
 				return name
 			}
@@ -134,16 +135,16 @@ func multirangeName(sql, namespace string) string {
 }
 
 // qualifiedAt reads schema.name or schema.operator at a piece that begins one; "" if none does.
-func qualifiedAt(all []sqlToken, i int) (namespace, name string) {
-	if i+2 >= len(all) || !all[i+1].is(".") || i > 0 && all[i-1].is(".") {
+func qualifiedAt(all []sqltext.Token, i int) (namespace, name string) {
+	if i+2 >= len(all) || !all[i+1].Is(".") || i > 0 && all[i-1].Is(".") {
 		return "", ""
 	}
-	namespace, ok := all[i].identifier()
+	namespace, ok := all[i].Identifier()
 	if !ok {
 		return "", ""
 	}
-	if name, ok = all[i+2].identifier(); !ok && all[i+2].kind == otherToken && strings.Contains(operatorChars, all[i+2].text[:1]) {
-		name = all[i+2].text
+	if name, ok = all[i+2].Identifier(); !ok && all[i+2].Kind == sqltext.Other && strings.Contains(sqltext.OperatorChars, all[i+2].Text[:1]) {
+		name = all[i+2].Text
 	}
 	return namespace, name
 }
@@ -152,52 +153,48 @@ func qualifiedAt(all []sqlToken, i int) (namespace, name string) {
 // qualified name, and in constants that stand for one ('shop.orders_id_seq'::regclass). Text within
 // function bodies stays what it is. Statements of pg_dump qualify every name.
 func (m *schemaMap) rewrite(sql string) (string, error) {
-	all, err := tokens(sql)
+	all, err := sqltext.Tokens(sql, true)
 	if err != nil {
 		return "", err
 	}
 	var real []int // indexes of the pieces that mean something
 	for i, t := range all {
-		if t.kind != spaceToken {
+		if t.Kind != sqltext.Space {
 			real = append(real, i)
 		}
 	}
-	view := make([]sqlToken, len(real))
+	view := make([]sqltext.Token, len(real))
 	for n, i := range real {
 		view[n] = all[i]
 	}
 	for n, i := range real {
 		if x, name := qualifiedAt(view, n); name != "" && m.has(x, name) {
-			all[i].text = quoteIdent(m.to)
+			all[i].Text = quoteIdent(m.to)
 		}
-		if view[n].kind == stringToken {
+		if view[n].Kind == sqltext.String {
 			if err := m.rewriteConstant(all, real, view, n); err != nil {
 				return "", err
 			}
 		}
 	}
-	var out strings.Builder
-	for _, t := range all {
-		out.WriteString(t.text)
-	}
-	return out.String(), nil
+	return sqltext.Join(all), nil
 }
 
 // rewriteConstant rewrites a constant that is cast to a name's OID. One that goes by way of text, and so would be
 // looked up anew with each use, becomes a plain one: the schema is renamed in the end.
-func (m *schemaMap) rewriteConstant(all []sqlToken, real []int, view []sqlToken, n int) error {
+func (m *schemaMap) rewriteConstant(all []sqltext.Token, real []int, view []sqltext.Token, n int) error {
 	cast := func(k int, to string) bool {
-		return k+1 < len(view) && view[k].is(":") && view[k+1].is(":") && k+2 < len(view) && isCast(view[k+2], to)
+		return k+1 < len(view) && view[k].Is(":") && view[k+1].Is(":") && k+2 < len(view) && isCast(view[k+2], to)
 	}
 	late := false
 	switch {
 	case cast(n+1, "reg"):
-	case n > 0 && view[n-1].is("(") && cast(n+1, "text") && n+4 < len(view) && view[n+4].is(")") && cast(n+5, "reg"):
+	case n > 0 && view[n-1].Is("(") && cast(n+1, "text") && n+4 < len(view) && view[n+4].Is(")") && cast(n+5, "reg"):
 		late = true
 	default:
 		return nil
 	}
-	content, ok := constantText(view[n].text)
+	content, ok := constantText(view[n].Text)
 	if !ok {
 		return nil
 	}
@@ -205,24 +202,24 @@ func (m *schemaMap) rewriteConstant(all []sqlToken, real []int, view []sqlToken,
 	if err != nil || moved == content {
 		return err
 	}
-	all[real[n]].text = quoteLiteral(moved)
+	all[real[n]].Text = quoteLiteral(moved)
 	if late {
 		for k := n + 1; k <= n+3; k++ {
-			all[real[k]].text = ""
+			all[real[k]].Text = ""
 		}
 	}
 	return nil
 }
 
 // isCast reports whether a piece is text, or one of the types that stand for an object's OID.
-func isCast(t sqlToken, to string) bool {
-	if t.kind != wordToken {
+func isCast(t sqltext.Token, to string) bool {
+	if t.Kind != sqltext.Word {
 		return false
 	}
 	if to == "text" {
-		return t.is("text")
+		return t.Is("text")
 	}
-	return strings.HasPrefix(asciiLower(t.text), to)
+	return strings.HasPrefix(sqltext.Lower(t.Text), to)
 }
 
 // constantText is the value of a plain constant.

@@ -139,8 +139,8 @@ func extensionsInPlace(ctx context.Context, conn *pgconn.PgConn, items []basesna
 func extensionSchema(sql string) string {
 	all := words(sql)
 	for i := range all {
-		if all[i].is("schema") && i+1 < len(all) {
-			name, _ := all[i+1].identifier()
+		if all[i].Is("schema") && i+1 < len(all) {
+			name, _ := all[i+1].Identifier()
 			return name
 		}
 	}
@@ -209,7 +209,7 @@ func (r *run) neededRoles() []basesnapshot.Role {
 		}
 		if it.Kind == "ACL" && !r.o.NoPrivileges || it.Kind == "POLICY" {
 			for _, t := range words(it.SQL) {
-				if name, ok := t.identifier(); ok {
+				if name, ok := t.Identifier(); ok {
 					named[name] = true
 				}
 			}

@@ -35,24 +35,6 @@ func TestRewriteSchema(t *testing.T) {
 	}
 }
 
-func FuzzTokens(f *testing.F) {
-	for _, s := range []string{`a.b 'c''' E'\'' $x$ $ $x$ --`, `/*/**/*/ "q""" 1.5e3 $1 U&"d" u&'x' a$b`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		all, err := tokens(s)
-		if err != nil {
-			return
-		}
-		var out strings.Builder
-		for _, tok := range all {
-			require.NotEmpty(t, tok.text)
-			out.WriteString(tok.text)
-		}
-		require.Equal(t, s, out.String())
-	})
-}
-
 const liveSchema = `
 CREATE ROLE live_owner NOLOGIN; CREATE ROLE live_reader NOLOGIN; CREATE ROLE live_default NOLOGIN;
 CREATE EXTENSION citext; CREATE EXTENSION hstore SCHEMA public;

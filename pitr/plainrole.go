@@ -68,9 +68,9 @@ func (r *run) ownersNeeded() []string {
 		if it.RestorePass() == basesnapshot.PassACL && !r.o.NoPrivileges {
 			all := words(it.SQL)
 			for i := range all {
-				if all[i].is("authorization") && i+1 < len(all) {
-					name, _ := all[i+1].identifier()
-					if !all[i+1].is(";") {
+				if all[i].Is("authorization") && i+1 < len(all) {
+					name, _ := all[i+1].Identifier()
+					if !all[i+1].Is(";") {
 						add(name)
 					}
 				}
@@ -175,8 +175,8 @@ where v.name = $1 and (v.trusted or not v.superuser)`
 func languageOf(sql string) string {
 	all := words(sql)
 	for i := range all {
-		if all[i].is("language") && i+1 < len(all) {
-			name, _ := all[i+1].identifier()
+		if all[i].Is("language") && i+1 < len(all) {
+			name, _ := all[i+1].Identifier()
 			return name
 		}
 	}
@@ -206,7 +206,7 @@ func superuserOnly(it *basesnapshot.SchemaItem) bool {
 		all := words(it.SQL)
 		for i := range all {
 			n := 0
-			for n < len(phrase) && i+n < len(all) && all[i+n].is(phrase[n]) {
+			for n < len(phrase) && i+n < len(all) && all[i+n].Is(phrase[n]) {
 				n++
 			}
 			if n == len(phrase) {
