@@ -172,7 +172,13 @@ func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error 
 
 // statement returns what is executed for the change; "" if nothing needs to be.
 func (e *execution) statement() string {
-	m := e.message
+	m, s := e.message, e.schema
+	switch {
+	case m.Tag == "CREATE SCHEMA" && (s.NoOwner || s.NoPrivileges):
+		return bareSchema(m, m.SQL, s.NoOwner, s.NoPrivileges)
+	case strings.HasPrefix(m.Tag, "ALTER ") && s.NoOwner:
+		return withoutOwner(m, m.SQL)
+	}
 	if m.Tag == "DROP INDEX" {
 		return dropIndex.ReplaceAllString(m.SQL, "DROP INDEX IF EXISTS ")
 	}
@@ -454,13 +460,6 @@ func (e *execution) tell(note string) {
 		e.schema.Note(note)
 	}
 }
-
-// isOwnership reports whether a change only says whom something belongs to.
-func isOwnership(m *ddl.Message) bool {
-	return m.Tag == "REASSIGN OWNED" || strings.HasPrefix(m.Tag, "ALTER") && ownership.MatchString(m.SQL)
-}
-
-var ownership = regexp.MustCompile(`(?is)^\s*ALTER\s[^']*\sOWNER\s+TO\s+("(?:[^"]|"")+"|[^\s;,]+)\s*;?\s*$`)
 
 // About names what a change was about.
 func About(m *ddl.Message) string {

@@ -1,0 +1,75 @@
+package pitr
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/ddl"
+)
+
+// TestChangesAreMadeWithoutTheirOwners: an owner may be one of several things that a statement gives, or only seem to be
+// one. Whoever restores, what the statement does besides is made.
+func TestChangesAreMadeWithoutTheirOwners(t *testing.T) {
+	w := newWorld(t, "given", `CREATE ROLE given_owner; CREATE ROLE given_reader; CREATE TABLE t (id int PRIMARY KEY, owner int, note text); INSERT INTO t VALUES (1, 2, 'a');
+CREATE VIEW v AS SELECT id, owner FROM t; CREATE TYPE pair AS (owner int, b int); CREATE FUNCTION f(int, text DEFAULT 'x') RETURNS int LANGUAGE sql AS 'SELECT $1';
+GRANT ALL ON SCHEMA public TO given_owner; GRANT given_owner TO postgres`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication, AllTables: true}))
+	for _, sql := range []string{
+		"ALTER TABLE t ADD COLUMN c int, OWNER TO given_owner",
+		`ALTER TABLE ONLY public.t OWNER TO "given_owner", ADD COLUMN d text DEFAULT 'a, OWNER TO b', ADD COLUMN e numeric(10, 2)`,
+		`ALTER TABLE IF EXISTS t ADD COLUMN "g, OWNER TO given_owner" int /* , OWNER TO x */, OWNER TO CURRENT_USER, ADD COLUMN h text DEFAULT $o$, OWNER TO given_owner$o$`,
+		"ALTER TABLE t ADD COLUMN i int -- OWNER TO given_owner",
+		"SET standard_conforming_strings = off; SET escape_string_warning = off",
+		`ALTER TABLE t ADD COLUMN j text DEFAULT 'it\'s, OWNER TO x, ', OWNER TO given_owner`,
+		"RESET standard_conforming_strings",
+		"ALTER TABLE t RENAME owner TO whose",
+		"ALTER VIEW v RENAME owner TO whose",
+		"ALTER TYPE pair RENAME ATTRIBUTE owner TO a",
+		"ALTER VIEW v ALTER whose SET DEFAULT 3, OWNER TO given_owner",
+		"ALTER TABLE t OWNER TO given_owner",
+		"ALTER FUNCTION f(int, text) OWNER TO given_owner",
+		"CREATE SCHEMA made AUTHORIZATION given_owner CREATE TABLE one (id int PRIMARY KEY) GRANT SELECT, UPDATE ON one TO given_reader WITH GRANT OPTION CREATE VIEW two AS SELECT 1 AS grant",
+		"CREATE SCHEMA AUTHORIZATION given_reader",
+		"INSERT INTO t VALUES (2, 3, 'b'); INSERT INTO made.one VALUES (4)",
+	} {
+		w.sql(sql)
+	}
+	w.archive()
+	want := hashes(t, "given")
+	delete(want, "tidemark.ddl_key")
+	const shape = `select string_agg(c.oid::regclass || '.' || a.attname, ' ' order by c.oid::regclass::text, a.attnum) from pg_class c join pg_attribute a on a.attrelid = c.oid
+where c.relnamespace in ('public'::regnamespace, 'made'::regnamespace, 'given_reader'::regnamespace) and a.attnum > 0 and not a.attisdropped`
+	const owners = `select count(distinct owner) || ' ' || min(owner) from (select relowner::regrole::text from pg_class where relnamespace in ('public'::regnamespace, 'made'::regnamespace)
+union all select proowner::regrole::text from pg_proc where proname = 'f' union all select nspowner::regrole::text from pg_namespace where nspname in ('made', 'given_reader')) o(owner)`
+	columns := server.MustQuery(t, "given", shape)
+	require.Equal(t, "3 given_owner", server.MustQuery(t, "given", owners))
+	same := func(t *testing.T, into, owner, granted string) {
+		t.Helper()
+		require.Equal(t, want, hashes(t, into))
+		require.Equal(t, columns, server.MustQuery(t, into, shape))
+		require.Equal(t, "1 "+owner, server.MustQuery(t, into, owners))
+		require.Equal(t, granted, server.MustQuery(t, into, "select count(*) from information_schema.role_table_grants where table_name = 'one' and grantee = 'given_reader'"))
+	}
+	t.Run("roles are there", func(t *testing.T) {
+		w.restore(Target{Kind: ToLatest}, "given_there", func(o *Options) { o.NoOwner = true })
+		same(t, "given_there", "postgres", "2")
+	})
+	t.Run("no privileges", func(t *testing.T) {
+		w.restore(Target{Kind: ToLatest}, "given_bare", func(o *Options) { o.NoOwner, o.NoPrivileges = true, true })
+		same(t, "given_bare", "postgres", "0")
+	})
+	server.MustExec(t, "postgres", "ALTER ROLE given_owner RENAME TO given_away; ALTER ROLE given_reader RENAME TO given_away_too")
+	t.Run("roles are not there", func(t *testing.T) {
+		w.restore(Target{Kind: ToLatest}, "given_alone", func(o *Options) { o.NoOwner, o.NoPrivileges = true, true })
+		same(t, "given_alone", "postgres", "0")
+	})
+	t.Run("by a plain role", func(t *testing.T) {
+		server.MustExec(t, "postgres", "CREATE ROLE given_plain LOGIN PASSWORD 'x' CREATEDB; GRANT SET ON PARAMETER session_replication_role TO given_plain")
+		w.restore(Target{Kind: ToLatest}, "given_plainly", func(o *Options) {
+			o.DSN, o.NoOwner, o.NoPrivileges = server.DSNFor("given_plain", "x", "given_plainly"), true, true
+		})
+		same(t, "given_plainly", "given_plain", "0")
+	})
+	require.Equal(t, "0", server.MustQuery(t, "postgres", "select count(*) from pg_roles where rolname in ('given_owner', 'given_reader')"), "no role was made")
+}
