@@ -69,9 +69,11 @@ func (r *run) countReplayed(live map[uint32]apply.Live) {
 const countQuery = `
 select c.oid::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname), coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)::oid::text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^(pg_|tidemark)' and n.nspname <> 'information_schema'`
+where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^(pg_|tidemark)' and n.nspname <> 'information_schema'
+order by pg_catalog.pg_relation_size(c.oid) desc`
 
-// checkPhase counts every table's rows and compares with what was copied and replayed.
+// checkPhase counts every table's rows and compares with what was copied and replayed. Beside that it gathers
+// statistics: each ANALYZE keeps one core busy, so that the counts cost little time of their own.
 func (r *run) checkPhase(ctx context.Context) error {
 	if r.o.SchemaOnly {
 		return nil
@@ -81,27 +83,37 @@ func (r *run) checkPhase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		rows, err := queryRows(ctx, conn, countQuery)
-		closeNow(conn)
+		defer closeNow(conn)
+		statistics, err := r.analyses(ctx, conn)
 		if err != nil {
 			return err
 		}
-		var names []string
-		oids := map[string]uint32{}
-		for _, row := range rows {
-			oid, root := number(row[0]), number(row[2])
-			if _, known := r.rowsOf[oid]; !known {
-				continue // neither the snapshot nor the stream has rows of it
-			}
-			if _, byRoot := r.rowsOf[root]; byRoot && root != oid {
-				continue // the stream had its rows under the root's name
-			}
-			names, oids[row[1]] = append(names, row[1]), oid
+		counts, err := r.counts(ctx, conn)
+		if err != nil {
+			return err
 		}
-		return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
-			return r.checkCount(ctx, conn, name, oids[name])
-		})
+		return r.together(ctx, append(statistics, counts...))
 	})
+}
+
+// counts are the checks of all tables that rows came to, large ones first.
+func (r *run) counts(ctx context.Context, conn *pgconn.PgConn) ([]task, error) {
+	rows, err := queryRows(ctx, conn, countQuery)
+	if err != nil {
+		return nil, err
+	}
+	var tasks []task
+	for _, row := range rows {
+		oid, root := number(row[0]), number(row[2])
+		if _, known := r.rowsOf[oid]; !known {
+			continue // neither the snapshot nor the stream has rows of it
+		}
+		if _, byRoot := r.rowsOf[root]; byRoot && root != oid {
+			continue // the stream had its rows under the root's name
+		}
+		tasks = append(tasks, func(ctx context.Context, conn *pgconn.PgConn) error { return r.checkCount(ctx, conn, row[1], oid) })
+	}
+	return tasks, nil
 }
 
 func (r *run) checkCount(ctx context.Context, conn *pgconn.PgConn, name string, oid uint32) error {

@@ -57,8 +57,7 @@ const (
 	PhaseReplay    Phase = "replay"
 	PhaseIndexes   Phase = "indexes"
 	PhaseFinish    Phase = "finish" // triggers, sequences, materialized views, privileges
-	PhaseAnalyze   Phase = "analyze"
-	PhaseCheck     Phase = "check"
+	PhaseCheck     Phase = "check"  // the number of rows, and ANALYZE
 )
 
 // Progress is a step of a restore. Done and Total have the unit of the phase: bytes for snapshot and

@@ -91,7 +91,7 @@ func (r *run) makeEventTriggers(ctx context.Context, conn *pgconn.PgConn) error 
 
 // settleSchema does what follows the replay of schema changes.
 func (r *run) settleSchema(ctx context.Context) error {
-	err := r.phase(ctx, PhaseFinish, "steps", 0, func(ctx context.Context) error {
+	return r.phase(ctx, PhaseFinish, "steps", 0, func(ctx context.Context) error {
 		conn, err := r.session(ctx)
 		if err != nil {
 			return err
@@ -108,10 +108,6 @@ func (r *run) settleSchema(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil || r.o.SchemaOnly {
-		return err
-	}
-	return r.phase(ctx, PhaseAnalyze, "steps", 0, r.analyzeTarget)
 }
 
 // release puts back what the replay held back; event triggers come last of all, in end.
@@ -264,26 +260,4 @@ func (r *run) refreshAll(ctx context.Context, conn *pgconn.PgConn) error {
 		r.advance(1)
 	}
 	return nil
-}
-
-// analyzeTarget is analyze for the tables that there are after schema changes.
-func (r *run) analyzeTarget(ctx context.Context) error {
-	conn, err := r.session(ctx)
-	if err != nil {
-		return err
-	}
-	rows, err := queryRows(ctx, conn, `
-select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where (c.relkind in ('r', 'p') or c.relkind = 'm' and c.relispopulated) and c.relpersistence <> 't' and `+ownObjects)
-	closeNow(conn)
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, row := range rows {
-		names = append(names, row[0])
-	}
-	return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
-		return exec(ctx, conn, "ANALYZE "+name)
-	})
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sync/errgroup"
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
@@ -16,10 +15,7 @@ import (
 // structurePhases makes what comes after the rows.
 func (r *run) structurePhases(ctx context.Context) error {
 	if r.o.DataOnly {
-		if err := r.phase(ctx, PhaseFinish, "steps", 0, r.finishRows); err != nil {
-			return err
-		}
-		return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
+		return r.phase(ctx, PhaseFinish, "steps", 0, r.finishRows)
 	}
 	if r.schemaFirst() {
 		return r.settleSchema(ctx)
@@ -27,13 +23,7 @@ func (r *run) structurePhases(ctx context.Context) error {
 	if err := r.buildPhase(ctx); err != nil {
 		return err
 	}
-	if err := r.phase(ctx, PhaseFinish, "steps", 0, r.finishSchema); err != nil {
-		return err
-	}
-	if r.o.SchemaOnly {
-		return nil
-	}
-	return r.phase(ctx, PhaseAnalyze, "steps", int64(len(r.chosen.tables)), r.analyze)
+	return r.phase(ctx, PhaseFinish, "steps", 0, r.finishSchema)
 }
 
 // buildPhase makes indexes and constraints.
@@ -211,52 +201,4 @@ func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error 
 		return nil
 	}
 	return err
-}
-
-// analyze gathers statistics, so that the first queries on the restored database are planned well.
-func (r *run) analyze(ctx context.Context) error {
-	var names []string
-	roots := map[string]bool{}
-	for _, t := range r.chosen.tables {
-		names = append(names, r.quoted(t.Namespace, t.Name))
-		if t.Root != nil && !roots[t.Root.String()] && (r.o.DataOnly || r.makes(*t.Root)) {
-			roots[t.Root.String()] = true
-			names = append(names, r.quoted(t.Root.Namespace, t.Root.Name))
-		}
-	}
-	for _, m := range r.manifest.Matviews {
-		if m.Populated && len(r.chosen.filter) == 0 && !r.o.DataOnly {
-			names = append(names, r.quoted(m.Namespace, m.Name))
-		}
-	}
-	return r.forEach(ctx, names, func(ctx context.Context, conn *pgconn.PgConn, name string) error {
-		return exec(ctx, conn, "ANALYZE "+name)
-	})
-}
-
-// forEach does something for each name over several connections.
-func (r *run) forEach(ctx context.Context, names []string, do func(context.Context, *pgconn.PgConn, string) error) error {
-	queue := make(chan string, len(names))
-	for _, n := range names {
-		queue <- n
-	}
-	close(queue)
-	group, ctx := errgroup.WithContext(ctx)
-	for range min(r.o.Jobs, len(names)) {
-		group.Go(func() error {
-			conn, err := r.session(ctx)
-			if err != nil {
-				return err
-			}
-			defer closeNow(conn)
-			for name := range queue {
-				if err := do(ctx, conn, name); err != nil {
-					return err
-				}
-				r.advance(1)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }

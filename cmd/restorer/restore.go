@@ -173,7 +173,7 @@ func sortedTables(rows map[string]pitr.TableRows) []string {
 func seconds(all map[pitr.Phase]float64) string {
 	var parts []string
 	for _, p := range []pitr.Phase{
-		pitr.PhaseSchema, pitr.PhaseFold, pitr.PhaseSnapshot, pitr.PhaseKeys, pitr.PhaseReplay, pitr.PhaseIndexes, pitr.PhaseFinish, pitr.PhaseAnalyze, pitr.PhaseCheck,
+		pitr.PhaseSchema, pitr.PhaseFold, pitr.PhaseSnapshot, pitr.PhaseKeys, pitr.PhaseReplay, pitr.PhaseIndexes, pitr.PhaseFinish, pitr.PhaseCheck,
 	} {
 		if s := all[p]; s >= 0.05 {
 			parts = append(parts, fmt.Sprintf("%s %.1f", p, s))
