@@ -73,3 +73,30 @@ union all select proowner::regrole::text from pg_proc where proname = 'f' union 
 	})
 	require.Equal(t, "0", server.MustQuery(t, "postgres", "select count(*) from pg_roles where rolname in ('given_owner', 'given_reader')"), "no role was made")
 }
+
+// TestDropOwnedDropsWhatItDidAtTheSource: on the target everything belongs to the role that restores, perhaps the very one
+// whose things are dropped.
+func TestDropOwnedDropsWhatItDidAtTheSource(t *testing.T) {
+	w := newWorld(t, "owned", `CREATE ROLE owned_role LOGIN PASSWORD 'x'; CREATE SCHEMA s AUTHORIZATION owned_role; CREATE TABLE s.one (id serial PRIMARY KEY); CREATE TABLE s.two (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+CREATE TABLE stays (id int PRIMARY KEY, m int); INSERT INTO stays VALUES (1); GRANT SELECT ON stays TO owned_role; CREATE TYPE pair AS (a int, b int); CREATE FUNCTION f(pair) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE parent (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE child PARTITION OF parent DEFAULT; CREATE VIEW seen AS SELECT id FROM s.one;
+ALTER TABLE s.one OWNER TO owned_role; ALTER TABLE s.two OWNER TO owned_role; ALTER TABLE parent OWNER TO owned_role; ALTER TABLE child OWNER TO owned_role; ALTER FUNCTION f(pair) OWNER TO owned_role; ALTER TYPE pair OWNER TO owned_role`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication, AllTables: true}))
+	w.sql("DROP OWNED BY owned_role CASCADE")
+	w.sql("CREATE SCHEMA s CREATE TABLE one (id int PRIMARY KEY, again int); INSERT INTO stays VALUES (2); INSERT INTO s.one VALUES (3, 4)")
+	w.archive()
+	want := hashes(t, "owned")
+	delete(want, "tidemark.ddl_key")
+	const objects = `select (select count(*) from pg_class where relnamespace in ('public'::regnamespace, 's'::regnamespace)) || ' ' || (select count(*) from pg_proc where proname = 'f') || ' ' || has_table_privilege('owned_role', 'stays', 'SELECT')`
+	there := server.MustQuery(t, "owned", objects)
+	w.restore(Target{Kind: ToLatest}, "owned_bare", func(o *Options) { o.NoOwner, o.NoPrivileges = true, true })
+	require.Equal(t, want, hashes(t, "owned_bare"))
+	require.Equal(t, there, server.MustQuery(t, "owned_bare", objects))
+	w.restore(Target{Kind: ToLatest}, "owned_granted", func(o *Options) { o.NoOwner = true })
+	require.Equal(t, want, hashes(t, "owned_granted"))
+	require.Equal(t, there, server.MustQuery(t, "owned_granted", objects), "the privilege is gone too")
+
+	server.MustExec(t, "postgres", "ALTER ROLE owned_role CREATEDB; GRANT SET ON PARAMETER session_replication_role TO owned_role")
+	w.restore(Target{Kind: ToLatest}, "owned_own", func(o *Options) { o.DSN, o.NoOwner = server.DSNFor("owned_role", "x", "owned_own"), true })
+	require.Equal(t, want, hashes(t, "owned_own"))
+}

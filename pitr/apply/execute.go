@@ -24,6 +24,7 @@ type execution struct {
 	choice  Choice
 	source  segment.Begin
 	atomic  bool // the transaction goes on after it
+	settled bool // the base snapshot may have it, and later changes
 	alone   bool // the source read the state of relations with all changes in it that are here already
 	session *session
 	told    map[string]bool // notes of all changes that are made once
@@ -178,6 +179,8 @@ func (e *execution) statement() string {
 		return bareSchema(m, m.SQL, s.NoOwner, s.NoPrivileges)
 	case strings.HasPrefix(m.Tag, "ALTER ") && s.NoOwner:
 		return withoutOwner(m, m.SQL)
+	case m.Tag == "DROP OWNED" && s.NoOwner:
+		return e.dropOwned()
 	}
 	if m.Tag == "DROP INDEX" {
 		return dropIndex.ReplaceAllString(m.SQL, "DROP INDEX IF EXISTS ")

@@ -201,6 +201,44 @@ func isOwnership(m *ddl.Message) bool {
 	return m.Tag == "REASSIGN OWNED" || strings.HasPrefix(m.Tag, "ALTER ") && m.SQL != "" && withoutOwner(m, m.SQL) == ""
 }
 
+// dropFirst are what others are a part of, and can't be dropped before.
+var dropFirst = []string{"extension", "schema", "table", "foreign table"}
+
+// dropOwned drops what a DROP OWNED dropped at the source. Here it would drop something else, the connecting role's: all
+// that was restored, or nothing. What it takes of privileges, it takes where the role is another.
+func (e *execution) dropOwned() string {
+	m := e.message
+	rank := func(o ddl.Object) int {
+		if i := slices.Index(dropFirst, o.Type); i >= 0 {
+			return i
+		}
+		return len(dropFirst)
+	}
+	var out []string
+	for _, o := range slices.SortedStableFunc(slices.Values(m.Dropped), func(a, b ddl.Object) int { return rank(a) - rank(b) }) {
+		kind := ownable[o.Type]
+		if o.Type == "extension" || o.Type == "event trigger" {
+			kind = strings.ToUpper(o.Type)
+		}
+		if kind != "" {
+			out = append(out, "DROP "+kind+" IF EXISTS "+o.Identity+" CASCADE")
+		}
+	}
+	if !e.schema.NoPrivileges && !ownedBy(m, e.session.user) {
+		out = append(out, m.SQL)
+	}
+	return strings.Join(out, "; ")
+}
+
+// ownedBy reports whether a DROP OWNED is, or may be, about a role.
+func ownedBy(m *ddl.Message, role string) bool {
+	s := cutStatement(m, m.SQL)
+	return s == nil || slices.ContainsFunc(s.words, func(t sqltext.Token) bool {
+		name, ok := t.Identifier()
+		return ok && name == role || t.Is("current_user") || t.Is("current_role") || t.Is("session_user") || isEscaped(t)
+	})
+}
+
 // bareSchema takes out of a CREATE SCHEMA whom the schema is to belong to, and what it grants.
 func bareSchema(m *ddl.Message, sql string, noOwner, noPrivileges bool) string {
 	s := cutStatement(m, sql)
