@@ -15,9 +15,14 @@ import (
 // compare checks that the relations which the change made or altered are what they became at the source,
 // where the server is of the same major version: others print the same thing in other words. What another
 // transaction has committed after the statement and before its commit is here already, and was not there then:
-// locks don't keep a table's name, its parents' and its children's from being changed meanwhile.
+// locks don't keep a table's name, its parents' and its children's from being changed meanwhile. Then only what the statement
+// itself made is compared: nobody else could change that, but what LIKE copied may be of the wrong moment.
 func (e *execution) compare(ctx context.Context, conn *pgconn.PgConn) error {
-	if len(e.message.State) == 0 || e.choice == Try || !e.alone {
+	states := e.message.State
+	if !e.alone {
+		states = e.madeStates()
+	}
+	if len(states) == 0 || e.choice == Try || e.early {
 		return nil
 	}
 	rows, err := queryOn(ctx, conn, "select current_setting('server_version_num')")
@@ -31,7 +36,7 @@ func (e *execution) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	if _, err := conn.Exec(ctx, "SAVEPOINT tidemark_compare; "+ddl.FingerprintSettings).ReadAll(); err != nil {
 		return err
 	}
-	for _, st := range e.message.State {
+	for _, st := range states {
 		if !st.Comparable() {
 			e.tellOnce("changed tables and views are not compared with the source where another version of the archiver described them")
 			continue
@@ -42,6 +47,19 @@ func (e *execution) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_compare; RELEASE SAVEPOINT tidemark_compare").ReadAll()
 	return err
+}
+
+// madeStates are those of relations that the statement made, unless it may have known other names than the replay.
+func (e *execution) madeStates() (states []ddl.RelationState) {
+	if len(e.overlap) > 0 || !strings.HasPrefix(e.message.Tag, "CREATE ") && e.message.Tag != "SELECT INTO" {
+		return nil
+	}
+	for _, st := range e.message.State {
+		if slices.ContainsFunc(e.message.Objects, func(o ddl.Object) bool { return o.OID == st.OID && o.Type != "index" }) {
+			states = append(states, st)
+		}
+	}
+	return states
 }
 
 func compareRelation(ctx context.Context, conn *pgconn.PgConn, st ddl.RelationState) error {

@@ -215,7 +215,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	}
 	a.changed = true
 	e := &execution{schema: s, message: m, holds: &a.holds, choice: choice, source: a.begin, atomic: a.opts.Atomic != nil,
-		alone: at > max(a.settled, s.Since) && a.recent.seenBy(m.Snapshot), told: a.told}
+		early: at <= s.Since, alone: at > a.settled && a.recent.seenBy(m.Snapshot), told: a.told}
 	e.unseen, e.overlap = a.namings.unseen(m, a.begin.XID, at)
 	if err := a.sendWait(a.workers[0], command{do: e.run, commit: a.opts.Atomic == nil}); err != nil {
 		return err

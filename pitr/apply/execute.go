@@ -24,7 +24,7 @@ type execution struct {
 	choice  Choice
 	source  segment.Begin
 	atomic  bool // the transaction goes on after it
-	settled bool // the base snapshot may have it, and later changes
+	early   bool // it ran before the base snapshot was taken: what is here may be younger
 	alone   bool // the source read the state of relations with all changes in it that are here already
 	session *session
 	told    map[string]bool // notes of all changes that are made once
