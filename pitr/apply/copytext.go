@@ -2,6 +2,7 @@ package apply
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"strings"
 
@@ -15,13 +16,26 @@ var escapes = [256]byte{'\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', 
 // appendEscaped appends a value in COPY's text form.
 func appendEscaped(dst, v []byte) []byte {
 	from := 0
-	for i, c := range v {
-		if e := escapes[c]; e != 0 {
-			dst = append(append(dst, v[from:i]...), '\\', e)
-			from = i + 1
+	for i := 0; i < len(v); {
+		if i+8 <= len(v) && plain(binary.LittleEndian.Uint64(v[i:])) {
+			i += 8
+			continue
+		}
+		for end := min(i+8, len(v)); i < end; i++ {
+			if e := escapes[v[i]]; e != 0 {
+				dst = append(append(dst, v[from:i]...), '\\', e)
+				from = i + 1
+			}
 		}
 	}
 	return append(dst, v[from:]...)
+}
+
+// plain reports whether none of eight bytes is a backslash or at most a carriage return: nothing to escape among them.
+func plain(w uint64) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	backslash := w ^ ones*'\\'
+	return ((w-ones*('\r'+1))&^w|(backslash-ones)&^backslash)&highs == 0
 }
 
 // rowsReader gives rows of a buffer as COPY text.

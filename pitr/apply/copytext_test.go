@@ -28,6 +28,29 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
+func TestEveryByteIsEscapedAnywhere(t *testing.T) {
+	for c := range 256 {
+		for at := range 20 {
+			v := bytes.Repeat([]byte{0xff}, 20)
+			v[at] = byte(c)
+			want := bytes.Clone(v[:at])
+			if e := escapes[c]; e != 0 {
+				want = append(want, '\\', e)
+			} else {
+				want = append(want, byte(c))
+			}
+			want = append(want, v[at+1:]...)
+			require.Equal(t, want, appendEscaped(nil, v), "byte %d at %d", c, at)
+			for i := range v { // beside bytes that subtraction borrows from
+				if i != at {
+					v[i] = 0
+				}
+			}
+			require.Equal(t, escapes[c] != 0, len(appendEscaped(nil, v)) > len(v), "byte %d at %d among zeros", c, at)
+		}
+	}
+}
+
 func TestRowsReaderGivesRowsOnceInAnyPieces(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
