@@ -26,11 +26,12 @@ type feeder struct {
 	goal    *goal
 	archive *pitr.Archive
 	applier *apply.Applier
-	at      apply.Position // what was given to the applier so far
-	xid     uint32         // of the transaction that is being given
-	beaten  time.Time      // when the row was last written
-	bound   segment.LSN    // where the next history left this one, if the feed is to go on in it; 0: it isn't
-	next    uint32         // that history
+	at      apply.Position         // what was given to the applier so far
+	xid     uint32                 // of the transaction that is being given
+	beaten  time.Time              // when the row was last written
+	bound   segment.LSN            // where the next history left this one, if the feed is to go on in it; 0: it isn't
+	next    uint32                 // that history
+	inexact []catalog.InexactPoint // ranges of the history that nobody accepted yet
 
 	committed segment.LSN // what the row says; belongs to the applier's worker
 
@@ -143,6 +144,10 @@ func (w *feeder) work(ctx context.Context, stop <-chan struct{}) error {
 		if err := w.pass(ctx, stop); err != nil {
 			return err
 		}
+		// No transaction may have come since.
+		if err := w.checkInexact(ctx); err != nil {
+			return err
+		}
 		if err := w.cross(); err != nil {
 			return err
 		}
@@ -165,6 +170,7 @@ func (w *feeder) pass(ctx context.Context, stop <-chan struct{}) error {
 	if w.archive.View().End(w.r.History) <= w.at.EndLSN {
 		return nil
 	}
+	w.inexact = w.unaccepted()
 	s := w.f.readAhead(ctx, w.archive, w.r.History, w.at.EndLSN)
 	defer s.close()
 	for !w.over(w.at.EndLSN) {
@@ -243,7 +249,7 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 			}
 			if skip = rec.Begin.CommitLSN < w.at.EndLSN; !skip {
 				begin := rec.Begin
-				if err := w.before(ctx, stop, e, begin, due); err != nil {
+				if err := w.before(ctx, stop, begin, due); err != nil {
 					return err
 				}
 				if w.over(begin.CommitLSN) {
@@ -289,11 +295,11 @@ func (w *feeder) apply(ctx context.Context, rec *segment.Record) error {
 }
 
 // before is called before each transaction that is to be applied.
-func (w *feeder) before(ctx context.Context, stop <-chan struct{}, e *catalog.Entry, b segment.Begin, due map[segment.LSN]time.Time) error {
+func (w *feeder) before(ctx context.Context, stop <-chan struct{}, b segment.Begin, due map[segment.LSN]time.Time) error {
 	w.f.oldest.Store(int64(b.CommitTime))
-	for _, i := range e.Inexact {
-		if i.From <= b.CommitLSN && b.CommitLSN < i.To {
-			if err := w.inexact(ctx, i, e.Seq); err != nil {
+	for _, i := range w.inexact {
+		if i.Touches(w.r.SnapshotLSN, b.CommitLSN+1) {
+			if err := w.refuse(ctx, i); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"tidemark/catalog"
@@ -37,11 +38,11 @@ func (w *feeder) wait(ctx context.Context, stop <-chan struct{}, end segment.LSN
 			}
 			return w.ended(end)
 		}
-		if w.state == Promoting {
-			return errEnd
-		}
 		if err := w.checkInexact(ctx); err != nil {
 			return err
+		}
+		if w.state == Promoting {
+			return errEnd
 		}
 		w.f.oldest.Store(0)
 		if err := w.rest(ctx, stop, poll); err != nil {
@@ -116,11 +117,18 @@ func (w *feeder) delay(ctx context.Context, stop <-chan struct{}, commit segment
 	}
 }
 
-// checkInexact refuses what was found only later not to be the source's.
+// unaccepted gives the ranges of the history whose replay is not exact, but for those that were accepted.
+func (w *feeder) unaccepted() []catalog.InexactPoint {
+	return slices.DeleteFunc(w.f.log.View().Inexact(), func(i catalog.InexactPoint) bool {
+		return i.History != w.r.History || i.Seq <= w.r.Accepted
+	})
+}
+
+// checkInexact refuses what was found only later not to be the source's, and ranges of which nothing came.
 func (w *feeder) checkInexact(ctx context.Context) error {
-	for _, i := range w.f.log.View().Inexact() {
-		if i.History == w.r.History && i.Seq > w.r.Accepted && i.From < w.at.EndLSN && i.Touches(w.r.SnapshotLSN, w.at.EndLSN) {
-			if err := w.inexact(ctx, i.Inexact, i.Seq); err != nil {
+	for _, i := range w.unaccepted() {
+		if i.Touches(w.r.SnapshotLSN, w.at.EndLSN) {
+			if err := w.refuse(ctx, i); err != nil {
 				return err
 			}
 		}
@@ -128,11 +136,8 @@ func (w *feeder) checkInexact(ctx context.Context) error {
 	return nil
 }
 
-// inexact stops at a change that can't be replayed exactly, unless it is accepted.
-func (w *feeder) inexact(ctx context.Context, i catalog.Inexact, seq uint64) error {
-	if seq <= w.r.Accepted {
-		return nil
-	}
+// refuse stops at a change that can't be replayed exactly, unless it is accepted.
+func (w *feeder) refuse(ctx context.Context, i catalog.InexactPoint) error {
 	what := "some tables"
 	if len(i.Tables) > 0 {
 		what = fmt.Sprint(i.Tables)
@@ -140,9 +145,9 @@ func (w *feeder) inexact(ctx context.Context, i catalog.Inexact, seq uint64) err
 	if w.f.o.AcceptInexact {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if seq > w.accepted {
+		if i.Seq > w.accepted {
 			w.f.o.Log.Warn("going on past a change that can't be replayed exactly", "lsn", i.From, "reason", i.Reason, "tables", what)
-			w.accepted = seq
+			w.accepted = i.Seq
 		}
 		return nil
 	}
