@@ -24,7 +24,7 @@ type DetachPlan struct {
 }
 
 // Detach plans the removal of the slot and the publication from the source, and does it with apply. It
-// refuses while a run reads the slot, and never touches the archive. Names left empty are taken from the
+// refuses while a run reads the slot, or another slot of the database, and never touches the archive. Names left empty are taken from the
 // archive (store may be nil) or the defaults.
 func Detach(ctx context.Context, cfg Config, apply bool) (*DetachPlan, error) {
 	conn, err := walstream.Connect(ctx, cfg.DSN)
@@ -47,6 +47,9 @@ func Detach(ctx context.Context, cfg Config, apply bool) (*DetachPlan, error) {
 		}
 		plan.Slot = slotName
 	}
+	if err := refuseOtherRun(ctx, conn, slotName); err != nil {
+		return nil, err
+	}
 	var there bool
 	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1)", publication).Scan(&there); err != nil {
 		return nil, err
@@ -61,6 +64,24 @@ func Detach(ctx context.Context, cfg Config, apply bool) (*DetachPlan, error) {
 		return plan, nil
 	}
 	return plan, plan.apply(ctx, conn)
+}
+
+// refuseOtherRun looks for a run with another slot in this database: it uses the same event triggers, and
+// maybe the same publication. It is known by its name, or by that of its slot.
+func refuseOtherRun(ctx context.Context, conn *pgx.Conn, own string) error {
+	var slot string
+	var pid int32
+	err := conn.QueryRow(ctx, `SELECT s.slot_name::text, s.active_pid FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
+WHERE s.active AND NOT s.temporary AND s.plugin = 'pgoutput' AND s.database = current_database() AND s.slot_name <> $1
+AND (a.application_name = $2 OR starts_with(s.slot_name::text, $2 || '_')) ORDER BY 1 LIMIT 1`, own, walstream.DefaultApplication).Scan(&slot, &pid)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fault.New(fault.Conflict, "stop that archiver run first; or is it the one to detach? then name its slot with --slot",
+		"an archiver reads slot %q of this database (process %d) and needs what would be removed", slot, pid)
 }
 
 func (p *DetachPlan) apply(ctx context.Context, conn *pgx.Conn) error {
