@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 	"unicode"
@@ -84,17 +85,25 @@ const readerPatience = 10 * time.Second
 
 // awaitReader waits until somebody reads the slot.
 func awaitReader(ctx context.Context, conn *pgx.Conn, name string) error {
+	unread := fault.New(fault.Failed, "start archiver run, then mark again", "no archiver reads slot %q: the mark would not be archived", name)
 	for deadline := time.Now().Add(readerPatience); ; {
 		slot, err := walstream.ReadSlot(ctx, conn, name)
-		if err != nil || slot != nil && slot.Active {
+		switch {
+		case err != nil:
 			return err
-		}
-		if slot == nil || time.Now().After(deadline) {
-			return fault.New(fault.Gap, "start archiver run, then mark again", "nothing reads slot %q: the mark would not be archived", name)
+		case slot == nil:
+			return fault.New(fault.Gap, "archiver run says what to do, then mark again", "slot %q is gone: the mark would not be archived", name)
+		case slot.Active:
+			return nil
+		case time.Now().After(deadline):
+			return unread
 		}
 		select {
 		case <-time.After(pollInterval):
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return unread
+			}
 			return context.Cause(ctx)
 		}
 	}
