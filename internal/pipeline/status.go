@@ -45,6 +45,7 @@ type Status struct {
 // sourceState is what the source says of the slot.
 type sourceState struct {
 	flush   segment.LSN
+	now     time.Time            // by its clock, as commit times are
 	slot    *walstream.SlotState // nil when it is gone
 	capture ddl.Status
 }
@@ -82,7 +83,9 @@ func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now ti
 	if err != nil {
 		s.SourceError = err.Error()
 	}
-	s.fillSource(src, history.End, view.Head().At, now)
+	if err := s.fillSource(ctx, src, view, now); err != nil {
+		return nil, err
+	}
 	s.fillCapture(src, view)
 	s.judge(src, view, now)
 	return s, nil
@@ -103,22 +106,46 @@ func (s *Status) fillWindow(view *catalog.View) {
 	}
 }
 
-func (s *Status) fillSource(src *sourceState, end segment.LSN, archived, now time.Time) {
+func (s *Status) fillSource(ctx context.Context, src *sourceState, view *catalog.View, now time.Time) error {
 	if src == nil {
-		return
+		return nil
 	}
-	lag := max(0, int64(src.flush)-int64(end))
+	lag := max(0, int64(src.flush)-int64(view.End(s.History)))
 	s.LagBytes = &lag
 	var seconds float64
 	if lag > 0 {
-		// Everything up to end was archived when the newest entry was appended: no commit that is still
-		// missing is older than that.
-		seconds = max(0, now.Sub(archived).Seconds())
+		age, err := oldestMissing(ctx, view, src.now, now)
+		if err != nil {
+			return err
+		}
+		seconds = max(0, age.Seconds())
 	}
 	s.LagSeconds = &seconds
 	if src.slot != nil {
 		s.ConfirmedFlushLSN, s.RetainedBytes = &src.slot.ConfirmedFlush, &src.slot.RetainedBytes
 	}
+	return nil
+}
+
+// oldestMissing returns the greatest age that a commit which is not archived can have. Behind a segment that is
+// the age of its latest commit by the source's clock; when the segment was archived doesn't matter, since one who
+// catches up archives old commits. Behind a watermark, which is written when there is nothing to archive, it is
+// the watermark's own.
+func oldestMissing(ctx context.Context, view *catalog.View, atSource, now time.Time) (time.Duration, error) {
+	history, _ := view.Newest()
+	age := now.Sub(history.At)
+	for e, err := range view.Entries(ctx, catalog.Range{History: history.Number, From: history.End - 1, To: history.End}) {
+		switch {
+		case err != nil:
+			return 0, err
+		case e.To != history.End:
+		case e.Kind == catalog.KindSegment && !history.RunningMax.IsZero():
+			age = atSource.Sub(history.RunningMax.Time())
+		case e.Kind == catalog.KindSegment, e.Kind == catalog.KindWatermark, e.Kind == catalog.KindGap:
+			age = now.Sub(e.At)
+		}
+	}
+	return age, nil
 }
 
 func (s *Status) fillCapture(src *sourceState, view *catalog.View) {
@@ -198,6 +225,9 @@ func readSourceState(ctx context.Context, dsn string, h *catalog.History) (*sour
 		return nil, err
 	}
 	if s.flush, err = flushLSN(ctx, conn); err != nil {
+		return nil, err
+	}
+	if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&s.now); err != nil {
 		return nil, err
 	}
 	s.capture, err = ddl.Probe(ctx, conn)
