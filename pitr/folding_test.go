@@ -21,6 +21,7 @@ CREATE TABLE ids (id uuid PRIMARY KEY, c char(4), v int GENERATED ALWAYS AS IDEN
 CREATE TABLE emptied (id int PRIMARY KEY, v int);
 CREATE TABLE floats (f float8 PRIMARY KEY, v int);
 CREATE TABLE history (id int, what text);
+ALTER TABLE history REPLICA IDENTITY FULL;
 INSERT INTO account SELECT i, 0, 'note ' || i, CASE WHEN i % 5 = 0 THEN repeat(i::text, 3000) END FROM generate_series(1, 2000) i;
 INSERT INTO odd SELECT repeat('b', i % 7), '2024-03-31 00:00+00'::timestamptz + i * interval '17 min', E'k\t\\' || i % 50 || E'\nx', i + 0.50, 0 FROM generate_series(1, 1500) i;
 INSERT INTO ids SELECT md5(i::text)::uuid, 'a' FROM generate_series(1, 800) i;
@@ -67,6 +68,8 @@ func TestFoldingComesToTheSame(t *testing.T) {
 		w.sql(foldStep(rnd))
 		if i == 60 {
 			w.sql("TRUNCATE emptied, history; INSERT INTO emptied SELECT i, 1 FROM generate_series(1, 50) i; UPDATE emptied SET v = 2 WHERE id < 9")
+			w.sql("INSERT INTO history SELECT i % 5, 'twice' FROM generate_series(1, 20) i")
+			w.sql("UPDATE history SET what = 'changed' WHERE id = 3; DELETE FROM history WHERE id = 4")
 		}
 	}
 	w.archive()

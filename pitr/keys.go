@@ -37,6 +37,9 @@ func (r *run) prepareReplay(ctx context.Context) error {
 	if err := r.runBuilds(ctx, builds); err != nil {
 		return err
 	}
+	if r.fold.Pass() > 0 {
+		return nil // such tables are not folded, and the first pass did all that there is to do for them
+	}
 	for _, t := range r.chosen.tables {
 		if t.Identity == "f" && r.finds(t) && !r.hasPrimaryKey(t) {
 			if err := r.helperIndex(ctx, conn, t); err != nil {
