@@ -21,7 +21,7 @@ type CompareOptions struct {
 
 	With    string   // DSN of the live database
 	Scratch string   // DSN of the scratch database, which must not exist; "": beside the live one, named after it
-	Tables  []string // patterns (see MatchTable); none: everything
+	Tables  []string // patterns (see segment.Pattern); none: everything
 	Jobs    int      // connections of the restore; 0: 4
 
 	AcceptInexact bool // goes past what the archive says it does not have exactly

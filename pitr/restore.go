@@ -20,7 +20,7 @@ type Options struct {
 	DSN      string   // connection string or URL; names the database to restore into
 	Create   bool     // the database must not exist and is made
 	AsSchema string   // the tables go into this new schema of the database, beside what is there; "": not so
-	Tables   []string // patterns (see MatchTable); none: everything
+	Tables   []string // patterns (see segment.Pattern); none: everything
 	Jobs     int      // connections that load and index in parallel; 0: 4
 
 	SchemaOnly   bool // no rows

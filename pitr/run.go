@@ -80,7 +80,9 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 		return nil, err
 	}
 	if o.AsSchema != "" && len(filter) == 0 {
-		filter = tableFilter{"*"}
+		if filter, err = newTableFilter([]string{"*"}); err != nil {
+			return nil, err
+		}
 	}
 	conn, err := newConnector(o.DSN)
 	if err != nil {

@@ -2,6 +2,7 @@ package walstream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -15,11 +16,7 @@ func (s *source) checkTables() (list []Finding) {
 		}
 	}
 	for _, p := range s.patterns {
-		hit := false
-		for _, t := range s.tables {
-			hit = hit || p.match(t.Namespace, t.Name)
-		}
-		if !hit {
+		if !slices.ContainsFunc(s.tables, func(t *sourceTable) bool { return p.Match(t.Namespace, t.Name) }) {
 			list = append(list, Finding{"pattern_no_table", true, p.text, "no table matches the pattern", ""})
 		}
 	}

@@ -71,7 +71,7 @@ const patience = 15 * time.Second
 type runCmd struct {
 	sourceFlag
 	slotFlags
-	Table             []string      `help:"Archive only tables matching this pattern, such as public.* (repeatable; default: all tables)." placeholder:"PATTERN"`
+	Table             cli.Patterns  `help:"Archive only tables matching this pattern, such as public.* (repeatable; default: all tables)." placeholder:"PATTERN"`
 	SegmentMaxAge     time.Duration `help:"Close a segment at this age: how much can be lost with the source." default:"10s" placeholder:"10s"`
 	SegmentMaxSize    config.Size   `help:"Close a segment at this stored size." default:"32MiB" placeholder:"32MiB"`
 	HeartbeatInterval time.Duration `help:"While the database is idle, write a heartbeat this often, so that its time stays covered." default:"30s" placeholder:"30s"`

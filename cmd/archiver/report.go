@@ -17,9 +17,9 @@ type checkCmd struct {
 	sourceFlag
 	slotFlags
 	cli.Output
-	Table  []string `help:"Check only tables matching this pattern (repeatable; as for run)." placeholder:"PATTERN"`
-	SQL    bool     `name:"sql" help:"Print only the statements that mend what was found."`
-	PgDump string   `help:"pg_dump to use." placeholder:"FILE"`
+	Table  cli.Patterns `help:"Check only tables matching this pattern (repeatable; as for run)." placeholder:"PATTERN"`
+	SQL    bool         `name:"sql" help:"Print only the statements that mend what was found."`
+	PgDump string       `help:"pg_dump to use." placeholder:"FILE"`
 }
 
 // Help is shown by check --help.

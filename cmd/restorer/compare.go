@@ -17,13 +17,13 @@ import (
 type compareCmd struct {
 	targetFlags
 	cli.Output
-	With          string   `help:"The live database to compare with. PG* variables, service files and .pgpass work." placeholder:"DSN"`
-	Table         []string `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
-	Apply         string   `help:"missing: put rows that the live tables lack back, in one transaction." enum:",missing" default:"" placeholder:"missing"`
-	Scratch       string   `help:"Scratch database to restore the archive's side into; it must not exist, and is dropped in the end. Default: beside the live one." placeholder:"DSN"`
-	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly."`
-	Jobs          int      `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
-	Limit         int      `help:"Rows to show of each table; 0 is all. JSON always has all." default:"20" placeholder:"20"`
+	With          string       `help:"The live database to compare with. PG* variables, service files and .pgpass work." placeholder:"DSN"`
+	Table         cli.Patterns `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
+	Apply         string       `help:"missing: put rows that the live tables lack back, in one transaction." enum:",missing" default:"" placeholder:"missing"`
+	Scratch       string       `help:"Scratch database to restore the archive's side into; it must not exist, and is dropped in the end. Default: beside the live one." placeholder:"DSN"`
+	AcceptInexact bool         `help:"Go past changes that the archive says it can't replay exactly."`
+	Jobs          int          `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
+	Limit         int          `help:"Rows to show of each table; 0 is all. JSON always has all." default:"20" placeholder:"20"`
 }
 
 // Help is shown by compare --help.

@@ -16,12 +16,12 @@ import (
 
 type logCmd struct {
 	cli.Output
-	Since   string   `help:"Leave out commits before this moment (RFC 3339 with a zone, or now-2h)." placeholder:"TIME"`
-	Until   string   `help:"Leave out commits after this moment." placeholder:"TIME"`
-	Table   []string `help:"Only transactions that changed tables matching this pattern, such as public.orders or *.events_* (repeatable)." placeholder:"PATTERN"`
-	Op      []string `help:"Only these operations: insert, update, delete, truncate, ddl (repeatable)." placeholder:"OP"`
-	MinRows int64    `help:"Only transactions that changed at least this many rows (of those tables, by those operations)." placeholder:"N"`
-	History uint32   `help:"Only this history." placeholder:"N"`
+	Since   string       `help:"Leave out commits before this moment (RFC 3339 with a zone, or now-2h)." placeholder:"TIME"`
+	Until   string       `help:"Leave out commits after this moment." placeholder:"TIME"`
+	Table   cli.Patterns `help:"Only transactions that changed tables matching this pattern, such as public.orders or *.events_* (repeatable)." placeholder:"PATTERN"`
+	Op      []string     `help:"Only these operations: insert, update, delete, truncate, ddl (repeatable)." placeholder:"OP"`
+	MinRows int64        `help:"Only transactions that changed at least this many rows (of those tables, by those operations)." placeholder:"N"`
+	History uint32       `help:"Only this history." placeholder:"N"`
 }
 
 // Help is shown by log --help.

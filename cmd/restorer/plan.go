@@ -12,13 +12,13 @@ import (
 type planCmd struct {
 	targetFlags
 	cli.Output
-	Into          string   `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
-	AcceptInexact bool     `help:"The restore would go past changes that the archive says it can't replay exactly."`
-	Create        bool     `help:"With --into: the restore would make that database."`
-	AsSchema      string   `help:"With --into: the restore would put the tables into this new schema of the database." placeholder:"NAME"`
-	NoOwner       bool     `help:"With --into: everything would belong to the connecting role."`
-	NoPrivileges  bool     `help:"With --into: no GRANT and REVOKE."`
-	Table         []string `help:"The restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
+	Into          string       `help:"Also look whether this database could take the restore: its server's version, roles, extensions, encoding, and that it is empty. Nothing is written." placeholder:"DSN"`
+	AcceptInexact bool         `help:"The restore would go past changes that the archive says it can't replay exactly."`
+	Create        bool         `help:"With --into: the restore would make that database."`
+	AsSchema      string       `help:"With --into: the restore would put the tables into this new schema of the database." placeholder:"NAME"`
+	NoOwner       bool         `help:"With --into: everything would belong to the connecting role."`
+	NoPrivileges  bool         `help:"With --into: no GRANT and REVOKE."`
+	Table         cli.Patterns `help:"The restore would take only tables matching this pattern (repeatable)." placeholder:"PATTERN"`
 }
 
 // Help is shown by plan --help.

@@ -17,18 +17,18 @@ import (
 type restoreCmd struct {
 	targetFlags
 	cli.Output
-	Into          string   `help:"Database to restore into: a URL or keyword/value string naming it. PG* variables, service files and .pgpass work." placeholder:"DSN"`
-	Create        bool     `help:"Make that database; it must not exist. Without, it must exist and be empty."`
-	Table         []string `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
-	AsSchema      string   `help:"Put the tables into this new schema of the database, beside what is there. With no --table: all of them." placeholder:"NAME"`
-	Jobs          int      `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
-	SchemaOnly    bool     `help:"No rows." xor:"part"`
-	DataOnly      bool     `help:"Only rows, into tables that are there already and empty." xor:"part"`
-	NoOwner       bool     `help:"Everything belongs to the connecting role."`
-	NoPrivileges  bool     `help:"No GRANT and REVOKE."`
-	NoFold        bool     `help:"Replay every change in order, also of rows of which only the last state is left."`
-	AcceptInexact bool     `help:"Go past changes that the archive says it can't replay exactly, and past rows that break a foreign key."`
-	IfEmpty       bool     `help:"A database that isn't empty is left alone, and that is a success."`
+	Into          string       `help:"Database to restore into: a URL or keyword/value string naming it. PG* variables, service files and .pgpass work." placeholder:"DSN"`
+	Create        bool         `help:"Make that database; it must not exist. Without, it must exist and be empty."`
+	Table         cli.Patterns `help:"Only tables matching this pattern, such as public.orders or shop.* (repeatable)." placeholder:"PATTERN"`
+	AsSchema      string       `help:"Put the tables into this new schema of the database, beside what is there. With no --table: all of them." placeholder:"NAME"`
+	Jobs          int          `help:"Connections that load and index in parallel." default:"4" placeholder:"4"`
+	SchemaOnly    bool         `help:"No rows." xor:"part"`
+	DataOnly      bool         `help:"Only rows, into tables that are there already and empty." xor:"part"`
+	NoOwner       bool         `help:"Everything belongs to the connecting role."`
+	NoPrivileges  bool         `help:"No GRANT and REVOKE."`
+	NoFold        bool         `help:"Replay every change in order, also of rows of which only the last state is left."`
+	AcceptInexact bool         `help:"Go past changes that the archive says it can't replay exactly, and past rows that break a foreign key."`
+	IfEmpty       bool         `help:"A database that isn't empty is left alone, and that is a success."`
 }
 
 // Help is shown by restore --help.

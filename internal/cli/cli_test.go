@@ -31,7 +31,7 @@ type show struct {
 	SegmentMaxAge  time.Duration `default:"10s" help:"Age."`
 	SegmentMaxSize config.Size   `default:"32MiB" help:"Size."`
 	Jobs           int           `default:"2" help:"Jobs."`
-	Table          []string      `help:"Tables." placeholder:"PATTERN"`
+	Table          Patterns      `help:"Tables." placeholder:"PATTERN"`
 	NewArchive     bool          `help:"New."`
 	Source         string        `help:"Source." placeholder:"DSN"`
 }
