@@ -92,10 +92,12 @@ func TestFollowSurvivesOutages(t *testing.T) {
 	followed()
 	require.True(t, isReady(t, f))
 
+	targetDown, targetUp := func() { require.NoError(t, target.Stop(postgres.Immediate)) }, func() { require.NoError(t, target.Run()) }
 	for name, outage := range map[string]struct{ cut, mend func() }{
-		"store refuses":  {proxy.Refuse, func() { proxy.Accept(t) }},
-		"store is mute":  {func() { proxy.Blackhole(t) }, proxy.Heal},
-		"target is down": {func() { require.NoError(t, target.Stop(postgres.Immediate)) }, func() { require.NoError(t, target.Run()) }},
+		"store refuses":        {proxy.Refuse, func() { proxy.Accept(t) }},
+		"store is mute":        {func() { proxy.Blackhole(t) }, proxy.Heal},
+		"target is down":       {targetDown, targetUp},
+		"target is down again": {targetDown, targetUp},
 	} {
 		before := metricsOf(t, f)
 		outage.cut()

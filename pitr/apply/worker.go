@@ -3,6 +3,8 @@ package apply
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -64,6 +66,9 @@ func (w *worker) run(ctx context.Context) (err error) {
 				return nil
 			}
 			if err := w.execute(ctx, c); err != nil {
+				if fault.CodeOf(err) == fault.Failed && lostConnection(err) {
+					err = fault.Wrap(err, fault.Unreachable, "", "the target database")
+				}
 				return err
 			}
 		case <-ctx.Done():
@@ -372,10 +377,20 @@ func codeOf(err error) fault.Code {
 	if errors.Is(err, context.Canceled) {
 		return fault.Interrupted
 	}
-	if pgconn.Timeout(err) || pgconn.SafeToRetry(err) {
+	if lostConnection(err) {
 		return fault.Unreachable
 	}
 	return fault.Failed
+}
+
+// lostConnection reports whether an error is one of the way to the server, and not of what it was asked. What was sent last
+// may have been done or not.
+func lostConnection(err error) bool {
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok || errors.Is(err, context.Canceled) {
+		return false
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || pgconn.Timeout(err) || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // describe shows the key of an operation's row, cut to a bearable length.
