@@ -144,6 +144,7 @@ func TestReplaySchemaChanges(t *testing.T) {
 		require.Equal(t, m.want, got)
 		require.Equal(t, m.schema, schemaOf(t, into))
 		require.True(t, rep.Verified)
+		require.Empty(t, withoutStatistics(t, into))
 		require.Empty(t, server.MustQuery(t, into, "select coalesce(string_agg(nspname, ','), '') from pg_namespace where nspname ~ 'tidemark'"))
 	}
 	t.Run("schema only", func(t *testing.T) {

@@ -114,8 +114,19 @@ func TestRestoreEveryKindOfChange(t *testing.T) {
 			delete(m.want, "public.mat")
 			require.Equal(t, m.want, got)
 			require.True(t, rep.Verified)
+			require.Empty(t, withoutStatistics(t, into))
 			require.Equal(t, schemaOf(t, w.db), schemaOf(t, into))
 			server.MustExec(t, into, `INSERT INTO orders (customer) VALUES ('new'); INSERT INTO parent (name) VALUES ('new'); INSERT INTO audit (what) VALUES ('new')`)
 		})
 	}
+}
+
+// withoutStatistics names what has rows and columns and was never analyzed.
+func withoutStatistics(t *testing.T, database string) string {
+	return server.MustQuery(t, database, `
+select coalesce(string_agg(c.oid::regclass::text, ', ' order by c.relname), '') from pg_class c
+where c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
+  and c.relkind in ('r', 'p', 'm') and c.relispopulated and c.relnatts > 0
+  and query_to_xml(format('select from %s limit 1', c.oid::regclass), false, false, '')::text ~ '<row'
+  and not exists (select from pg_statistic s where s.starelid = c.oid)`)
 }
