@@ -148,7 +148,7 @@ func extensionSchema(sql string) string {
 }
 
 // reachQuery finds what objects of a schema need from outside of it, but for PostgreSQL's own and
-// extensions' objects.
+// extensions' objects. (pg_identify_object quotes names of schemas that need it.)
 const reachQuery = `
 with recursive inside as (
   select classid, objid from pg_catalog.pg_depend where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = (select oid from pg_catalog.pg_namespace where nspname = $1)
@@ -156,7 +156,7 @@ with recursive inside as (
 select o.type || ' ' || o.identity || ' of ' || w.type || ' ' || w.identity
 from inside i join pg_catalog.pg_depend d on d.classid = i.classid and d.objid = i.objid,
      pg_catalog.pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) o, pg_catalog.pg_identify_object(d.classid, d.objid, 0) w
-where o.schema is not null and o.schema not in ($1, 'pg_catalog', 'information_schema') and o.schema !~ '^pg_toast'
+where o.schema is not null and o.schema not in (quote_ident($1), 'pg_catalog', 'information_schema') and o.schema !~ '^pg_toast'
   and not exists (select from pg_catalog.pg_depend e where e.classid = d.refclassid and e.objid = d.refobjid and e.deptype = 'e')
 limit 1`
 

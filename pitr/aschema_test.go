@@ -105,6 +105,10 @@ INSERT INTO orders (customer, n, s) VALUES (1, 99, span(5, 7)); UPDATE customers
 	require.ErrorIs(t, err, ErrNotEmpty)
 	require.ErrorContains(t, err, `schema "rescue" exists in database "live"`)
 	server.MustExec(t, "live", "DROP SCHEMA rescue CASCADE")
+	odd := `Re"s-cue.1`
+	require.Equal(t, odd, w.restore(at, "live", as(odd, public...)).AsSchema)
+	require.Equal(t, "20", server.MustQuery(t, "live", `select count(*)::text from "Re""s-cue.1".orders`))
+	server.MustExec(t, "live", `DROP SCHEMA "Re""s-cue.1" CASCADE`)
 	require.Equal(t, live, hashes(t, "live"))
 	require.Equal(t, dump, schemaOf(t, "live"), "nothing hung on the schema")
 
@@ -173,4 +177,5 @@ func TestRestoreBesideChangedTables(t *testing.T) {
 	rep, _, err := w.compare(Target{Kind: ToLatest}, nil)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"rescue.kept": "-0 ~0 +2 back 0"}, counts(rep), "a comparison follows the changes")
+
 }
