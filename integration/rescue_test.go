@@ -53,6 +53,17 @@ CREATE TABLE keyless (a int); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT 
 	require.Equal(t, source.MustQuery(t, "shop", same), source.MustQuery(t, "after", same))
 	require.Equal(t, "f", source.MustQuery(t, "after", "select (to_regnamespace('rescue') is not null)::text")[:1])
 	rescue(t, 0, archive.Restorer("compare", "--with", source.DSN("shop"), "--scratch", source.DSN("spare")))
+
+	// A table that is younger than the base snapshot can be chosen, by its name as reports have it.
+	source.MustExec(t, "shop", `CREATE TABLE "New/t.able" (id int PRIMARY KEY); INSERT INTO "New/t.able" VALUES (1), (2)`)
+	archive.CatchUp(t)
+	for name, pattern := range map[string]string{"young": `public."New/t.able"`, "younger": "public.New*"} {
+		rescue(t, 0, archive.Restorer("restore", "--into", source.DSN(name), "--create", "--table", pattern))
+		require.Equal(t, "2", source.MustQuery(t, name, `select count(*)::text from "New/t.able"`))
+		require.Equal(t, "t", source.MustQuery(t, name, "select (to_regclass('orders') is null)::text")[:1])
+	}
+	refused := rescue(t, 2, archive.Restorer("restore", "--into", source.DSN("youngest"), "--create", "--table", "public.nothing"))
+	require.Contains(t, refused.Stderr, "matches [public.nothing]")
 }
 
 // rescue runs a command that is to end with the code.

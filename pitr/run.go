@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 		conn.encoding = "SQL_ASCII"
 	}
 	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication, o.Plan.SchemaChanges > 0 && !o.DataOnly && o.AsSchema == "")
-	if len(filter) > 0 && len(r.chosen.tables) == 0 {
+	if len(filter) > 0 && len(r.chosen.tables) == 0 && !o.makesTable(filter) {
 		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
 	}
 	if o.AsSchema != "" {
@@ -120,6 +121,12 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 		r.report.ReachedLSN, r.report.ReachedTime = k.LSN, k.Time
 	}
 	return r, nil
+}
+
+// makesTable reports whether the replay writes to a table that the patterns choose. One that the base snapshot
+// doesn't have is made by a schema change before.
+func (o *Options) makesTable(filter tableFilter) bool {
+	return o.Plan.SchemaChanges > 0 && !o.DataOnly && slices.ContainsFunc(o.Plan.Tables, func(t PlanTable) bool { return filter.matchQualified(t.Table) })
 }
 
 // phase runs a part of the restore and notes how long it took.
