@@ -230,6 +230,9 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 		if err := a.giveLabels(ctx); err != nil {
 			return err
 		}
+		if err := a.keepLabels(); err != nil {
+			return err
+		}
 	}
 	for _, oid := range e.emptied {
 		a.live[oid] = &Live{Reset: true}

@@ -252,6 +252,11 @@ func (a *Applier) hold() error {
 		if err := a.holds.read(ctx, w.conn); err != nil || a.opts.Schema == nil {
 			return err
 		}
+		if a.opts.Atomic != nil {
+			if err := a.readLabels(ctx, w.conn); err != nil {
+				return err
+			}
+		}
 		return a.holds.take(ctx, w.conn, a.opts.Schema.Within)
 	}
 	return a.sendWait(a.workers[0], command{do: do, commit: true})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/internal/fault"
 	"tidemark/segment"
 )
@@ -22,11 +24,7 @@ func (a *Applier) renameLabels(steps []naming) {
 		if s.class != "pg_enum" || err != nil {
 			continue
 		}
-		f := a.labels[uint32(n)]
-		if f == nil {
-			f = &formerLabels{now: map[string]string{}, again: map[string]uint32{}}
-			a.labels[uint32(n)] = f
-		}
+		f := a.formerLabels(uint32(n))
 		for old, now := range f.now {
 			if now == s.from.name {
 				f.now[old] = s.to.name
@@ -56,6 +54,69 @@ func (a *Applier) giveLabels(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// keepLabels writes what is known of former labels into the open batch: a feed goes on in other processes, and a transaction that
+// was open while a label was renamed may come to one of those.
+func (a *Applier) keepLabels() error {
+	if a.opts.Atomic == nil || len(a.labels) == 0 {
+		return nil
+	}
+	var types, labels, now, givers []string
+	add := func(oid uint32, label, is string, giver uint32) {
+		types, labels = append(types, itoa(int64(oid))), append(labels, label)
+		now, givers = append(now, is), append(givers, itoa(int64(giver)))
+	}
+	for oid, f := range a.labels {
+		for label, is := range f.now {
+			add(oid, label, is, 0)
+		}
+		for label, giver := range f.again {
+			add(oid, label, "", giver)
+		}
+	}
+	return a.sendWait(a.workers[0], command{do: func(ctx context.Context, w *worker) error {
+		if err := a.holds.prepare(ctx, w.conn); err != nil {
+			return err
+		}
+		table := a.holds.table("labels")
+		_, err := w.conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (type oid, label text, now text, giver bigint); DELETE FROM "+table).ReadAll()
+		if err == nil {
+			_, err = queryOn(ctx, w.conn, "insert into "+table+" select * from unnest($1::oid[], $2::text[], $3::text[], $4::bigint[])",
+				textArray(types), textArray(labels), textArray(now), textArray(givers))
+		}
+		return fault.Wrap(err, codeOf(err), "", "remember former names of labels")
+	}})
+}
+
+// readLabels gets what keepLabels wrote.
+func (a *Applier) readLabels(ctx context.Context, conn *pgconn.PgConn) error {
+	table := a.holds.table("labels")
+	rows, err := queryOn(ctx, conn, OwnTableSQL, table)
+	if err == nil && len(rows) == 1 && string(rows[0][0]) == "1" {
+		rows, err = queryOn(ctx, conn, "select type::text, label, now, giver::text from "+table)
+	} else {
+		rows = nil
+	}
+	for _, r := range rows {
+		f := a.formerLabels(uint32(atoi(r[0])))
+		if giver := uint32(atoi(r[3])); giver != 0 {
+			f.again[string(r[1])] = giver
+		} else {
+			f.now[string(r[1])] = string(r[2])
+		}
+	}
+	return fault.Wrap(err, codeOf(err), "", "read former names of labels")
+}
+
+// formerLabels gives those of an enum.
+func (a *Applier) formerLabels(oid uint32) *formerLabels {
+	f := a.labels[oid]
+	if f == nil {
+		f = &formerLabels{now: map[string]string{}, again: map[string]uint32{}}
+		a.labels[oid] = f
+	}
+	return f
 }
 
 // relabel gives the labels in a row the names that they have now. Inside arrays and composites they stay as they are: the
