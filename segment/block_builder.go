@@ -10,8 +10,9 @@ const keepFrames = 4 << 20
 
 // frame is a frame of the open block, before compression.
 type frame struct {
-	stream uint32
-	buf    []byte
+	stream  uint32
+	columns int // of its tuples; 0 for messages
+	buf     []byte
 }
 
 // blockBuilder collects one block. Its memory is used again for the next.
@@ -29,6 +30,7 @@ type blockBuilder struct {
 	messages  *frame
 	directory []dirEntry
 	rawTotal  int
+	folder    folder
 }
 
 // start begins block number.
@@ -61,13 +63,13 @@ func (b *blockBuilder) empty() bool { return b.used == 0 && len(b.control) == b.
 func (b *blockBuilder) full() bool { return b.used >= maxFrames-1 }
 
 // frame adds a frame for a stream.
-func (b *blockBuilder) frame(stream uint32) *frame {
+func (b *blockBuilder) frame(stream uint32, columns int) *frame {
 	if b.used == len(b.slots) {
 		b.slots = append(b.slots, new(frame))
 	}
 	f := b.slots[b.used]
 	b.used++
-	f.stream, f.buf = stream, f.buf[:0]
+	f.stream, f.columns, f.buf = stream, columns, f.buf[:0]
 	return f
 }
 
@@ -84,20 +86,26 @@ func (b *blockBuilder) appendTo(dst []byte) []byte {
 	dst = slices.Grow(dst, head)[:start+head]
 	b.rawTotal = 0
 	i := 0
-	dst = b.appendFrame(dst, i, b.control)
+	dst = b.appendFrame(dst, i, b.control, 0)
 	for _, f := range b.slots[:b.used] {
 		if len(f.buf) > 0 {
 			i++
-			dst = b.appendFrame(dst, i, f.buf)
+			dst = b.appendFrame(dst, i, f.buf, f.columns)
 		}
 	}
 	b.putHead(dst[start:start+head], len(dst)-start)
 	return dst
 }
 
-func (b *blockBuilder) appendFrame(dst []byte, i int, raw []byte) []byte {
+// appendFrame encodes a frame of tuples with so many columns, or of something else (0). Tuples are folded only if all
+// of the block's are whole.
+func (b *blockBuilder) appendFrame(dst []byte, i int, raw []byte, columns int) []byte {
 	start := len(dst)
-	dst = compress(dst, raw)
+	if b.flags&(blockContinues|blockGoesOn) == 0 && b.folder.fold(raw, columns) {
+		dst = b.folder.appendTo(dst, columns)
+	} else {
+		dst = compress(dst, raw)
+	}
 	b.directory[i].stored = uint32(len(dst) - start)
 	b.directory[i].crc = checksum(dst[start:])
 	b.rawTotal += len(raw)

@@ -186,19 +186,19 @@ func TestExpect(t *testing.T) {
 func TestNewerVersionIsRefusedByName(t *testing.T) {
 	data := partsOf(smallSegment(t))
 	for _, part := range data {
-		binary.LittleEndian.PutUint16(part[8:], 2)
+		binary.LittleEndian.PutUint16(part[8:], FormatVersion+1)
 		binary.LittleEndian.PutUint32(part[60:], checksum(part[:60]))
 		foot := part[len(part)-footerSize:]
 		clear(foot[:54]) // may mean anything
-		binary.LittleEndian.PutUint16(foot[54:], 2)
+		binary.LittleEndian.PutUint16(foot[54:], FormatVersion+1)
 		binary.LittleEndian.PutUint32(foot[56:], checksum(foot[:56]))
 	}
 	err := decode(data)
 	newer, ok := errors.AsType[*VersionError](err)
 	require.True(t, ok, "%v", err)
-	require.Equal(t, VersionError{Name: "part.0", Version: 2}, *newer)
+	require.Equal(t, VersionError{Name: "part.0", Version: FormatVersion + 1}, *newer)
 	require.NotErrorIs(t, err, ErrCorrupt)
-	require.True(t, strings.Contains(err.Error(), "version 2"))
+	require.True(t, strings.Contains(err.Error(), "version 3"))
 
 	_, err = ReadIndex(memoryFile(0, data[len(data)-1]))
 	_, ok = errors.AsType[*VersionError](err)

@@ -215,12 +215,21 @@ func (r *Reader) loadFrame(f *readFrame) error {
 	if checksum(b.stored) != f.crc {
 		return corrupt(r.part.Name, f.offset, "the checksum of a frame is wrong")
 	}
-	raw, err := decompress(f.raw, b.stored, int(f.dirEntry.raw))
+	raw, err := r.unpack(f, b.stored)
 	if err != nil {
 		return corrupt(r.part.Name, f.offset, "%v", err)
 	}
 	f.raw, f.loaded = raw, true
 	return nil
+}
+
+// unpack turns the stored form of a frame into its raw bytes.
+func (r *Reader) unpack(f *readFrame, stored []byte) ([]byte, error) {
+	raw := int(f.dirEntry.raw)
+	if f.stream >= streamTuples && isFolded(stored, raw) {
+		return r.unfolder.unfold(f.raw, stored, raw)
+	}
+	return decompress(f.raw, stored, raw)
 }
 
 // nextPart begins the next part. After the last part it ends the segment with io.EOF.

@@ -166,7 +166,7 @@ func (w *Writer) Message(h MessageHeader) error {
 // messageFrame returns the open block's frame for messages.
 func (w *Writer) messageFrame() *frame {
 	if w.block.messages == nil {
-		w.block.messages = w.block.frame(streamMessages)
+		w.block.messages = w.block.frame(streamMessages, 0)
 	}
 	return w.block.messages
 }

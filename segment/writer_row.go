@@ -34,7 +34,7 @@ func (w *Writer) Row(op Op, id uint32) error {
 // tupleFrame returns the open block's frame for a relation's tuples.
 func (w *Writer) tupleFrame(r *relation) *frame {
 	if r.frameOf != w.block.number+1 {
-		r.frame = w.block.frame(streamTuples + uint32(r.version))
+		r.frame = w.block.frame(streamTuples+uint32(r.version), r.columns)
 		r.frameOf = w.block.number + 1
 	}
 	return r.frame

@@ -1,0 +1,276 @@
+package segment
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tuples encodes rows as a tuple frame does; nil is NULL.
+func tuples(rows ...[]any) (raw []byte, columns int) {
+	for _, row := range rows {
+		columns = len(row)
+		for _, v := range row {
+			switch v := v.(type) {
+			case nil:
+				raw = append(raw, 0)
+			case string:
+				raw = append(binary.AppendUvarint(raw, uint64(len(v))+2), v...)
+			}
+		}
+	}
+	return raw, columns
+}
+
+// requireFolds folds, and requires that the result gives the same again and is smaller than limit.
+func requireFolds(t testing.TB, raw []byte, columns, limit int) []byte {
+	var f folder
+	require.True(t, f.fold(raw, columns), "it was not folded")
+	stored := f.appendTo(nil, columns)
+	require.True(t, isFolded(stored, len(raw)))
+	require.Less(t, len(stored), limit)
+	var u unfolder
+	got, err := u.unfold(nil, stored, len(raw))
+	require.NoError(t, err)
+	require.Equal(t, raw, got)
+	return stored
+}
+
+// eventRow is a row of an event store.
+func eventRow(i int) []any {
+	h := uint64(i+1) * 0x9e3779b97f4a7c15
+	payload := fmt.Sprintf(`{"id": %d, "email": "customer-%d@example.com", "country": "%s", "price": %d.%d}`, h>>40, h>>40, []string{"DE", "FR", "日本"}[i%3], h>>50&511, h&63)
+	return []any{fmt.Sprint(i - 3), fmt.Sprintf("%08x-%04x-4a7c-9e37-%012x", h>>32, h>>20&0xffff, h>>10&0xffffffffffff), "7",
+		[]string{"OrderPlaced", "OrderPaid", "OrderShipped"}[i%3], payload, fmt.Sprintf("2026-01-01 00:%02d:%02d.%d+00", i/60, i%60, i*7131%1000000), nil,
+		fmt.Sprintf(`\x%016x`, h)}
+}
+
+func fewRows() (raw []byte, columns int) {
+	var rows [][]any
+	for i := range 20 {
+		rows = append(rows, eventRow(i))
+	}
+	return tuples(rows...)
+}
+
+func TestFoldedTuplesComeBack(t *testing.T) {
+	var events [][]any
+	for i := range 500 {
+		events = append(events, eventRow(i))
+	}
+	raw, columns := tuples(events...)
+	stored := requireFolds(t, raw, columns, len(raw)/3)
+	require.Less(t, len(stored), len(compress(nil, raw))*3/4, "zstd alone does as well")
+}
+
+// TestFoldedValues folds pairs of values in turn, so that each is made from the other.
+func TestFoldedValues(t *testing.T) {
+	long := strings.Repeat("word, ", 40)
+	for _, pair := range [][2]string{
+		{"", "a"}, {"9", "10"}, {"99", "100"}, {"0", "127"}, {"0", "128"}, {"128", "0"}, {"007", "008"}, {"-1", "0"},
+		{"999999999999999999", "999999999999999998"}, {"9999999999999999999", "9999999999999999998"}, {"000000000000000001", "000000000000000002"},
+		{`\x`, `\x00`}, {`\xABCD`, `\xabcd`}, {`\xabc`, `\xabcg`},
+		{"01234567-89ab-cdef-0123-456789abcdef", "01234567-89AB-cdef-0123-456789abcdef"},
+		{"01234567-89ab-cdef-0123-456789abcdeg", "01234567x89ab-cdef-0123-456789abcdef"},
+		{long + "1", long + "1, and more"}, {long + "a-b", long + "ab"}, {long, long + long}, {"a" + long, long}, {long + "77 77", long + "88 88"},
+		{strings.Repeat("x", 126), strings.Repeat("x", 125) + "y z"}, {long + strings.Repeat("0", 16300), long + strings.Repeat("1", 16200)},
+		{strings.Repeat("é", 100) + " 1", strings.Repeat("é", 100) + " 2é"}, {"\x00\x01" + long, "\x00\x02" + long}, {strings.Repeat("p", 300), strings.Repeat("q", 300)},
+	} {
+		t.Run(pair[0][:min(20, len(pair[0]))], func(t *testing.T) {
+			same := strings.Repeat("the same ", 6000) // so that it always pays
+			var rows [][]any
+			for i := range 12 {
+				rows = append(rows, []any{pair[i%2], same, nil})
+			}
+			raw, columns := tuples(rows...)
+			requireFolds(t, raw, columns, len(raw))
+		})
+	}
+}
+
+func TestFoldRandomRows(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		alphabet := "01289 abz,-\\x\xe9"[:2+rnd.IntN(12)]
+		columns := 1 + rnd.IntN(5)
+		past := make([]string, columns)
+		rows := [][]any{}
+		for range 20 + rnd.IntN(200) {
+			row := make([]any, columns)
+			for c := range row {
+				b := []byte(past[c])
+				for range rnd.IntN(4) {
+					at, n := rnd.IntN(len(b)+1), rnd.IntN(3)
+					b = append(b[:at:at], append([]byte(alphabet[rnd.IntN(len(alphabet)):])[:min(n, 1)], b[min(len(b), at+n/2):]...)...)
+				}
+				if past[c] = string(b); rnd.IntN(8) > 0 {
+					row[c] = past[c]
+				}
+			}
+			rows = append(rows, row)
+		}
+		raw, columns := tuples(rows...)
+		var f folder
+		if !f.fold(raw, columns) {
+			continue
+		}
+		var u unfolder
+		got, err := u.unfold(nil, f.appendTo(nil, columns), len(raw))
+		require.NoError(t, err, "seed %d", seed)
+		require.Equal(t, raw, got, "seed %d", seed)
+	}
+}
+
+func TestFoldRefuses(t *testing.T) {
+	var rows [][]any
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		b := make([]byte, 60)
+		for i := range b {
+			b[i] = byte('a' + rnd.IntN(26))
+		}
+		rows = append(rows, []any{string(b)})
+	}
+	raw, columns := tuples(rows...)
+	var f folder
+	require.False(t, f.fold(raw, columns), "nothing in common")
+	raw, columns = fewRows()
+	require.True(t, f.fold(raw, columns))
+	require.False(t, f.fold(raw[:len(raw)-1], columns), "half of a value")
+	require.False(t, f.fold(raw[:len(raw)-19], columns), "half of a tuple")
+	require.False(t, f.fold(raw, columns+1))
+	require.False(t, f.fold(raw, 0))
+}
+
+// similarEvents are transactions whose rows are folded, updates and deletes too, with a row between that spans blocks.
+func similarEvents() (events []*event) {
+	rel := &Relation{ID: 16400, Namespace: "public", Name: "events", Identity: 'f'}
+	for i := range len(eventRow(0)) {
+		rel.Columns = append(rel.Columns, Column{Name: fmt.Sprint("c", i), TypeOID: 25, Modifier: -1})
+	}
+	row := func(i int) (columns []column) {
+		for _, v := range eventRow(i) {
+			if s, ok := v.(string); ok {
+				columns = append(columns, column{Text, []byte(s)})
+			} else {
+				columns = append(columns, column{kind: Null})
+			}
+		}
+		return columns
+	}
+	for tx := range 6 {
+		b := Begin{CommitLSN: 0x1_0000_0000 + LSN(tx+1)*0x100, CommitTime: 7e14 + Timestamp(tx)*1000, XID: uint32(900 + tx)}
+		events = append(events, &event{op: OpBegin, begin: b})
+		if tx == 0 {
+			events = append(events, &event{op: OpRelation, relation: rel})
+		}
+		for i := range 8 {
+			i += 8 * tx
+			events = append(events, &event{op: OpInsert, row: rel.ID, new: row(i)},
+				&event{op: OpUpdate, row: rel.ID, role: OldFull, old: row(i), new: row(i + 1)}, &event{op: OpDelete, row: rel.ID, role: OldFull, old: row(i + 1)})
+		}
+		if tx == 3 {
+			large := row(99)
+			large[4] = column{Text, []byte(strings.Repeat("large ", 1500))}
+			events = append(events, &event{op: OpInsert, row: rel.ID, new: large})
+		}
+		events = append(events, &event{op: OpCommit, commit: Commit{CommitLSN: b.CommitLSN, EndLSN: b.CommitLSN + 0x30, CommitTime: b.CommitTime}})
+	}
+	return events
+}
+
+// TestWriterFolds writes a segment with folded frames; the golden files hold what they are.
+func TestWriterFolds(t *testing.T) {
+	events := similarEvents()
+	r := NewReader(writeSegment(t, testOptions(1500, 2000), events).files(), ReaderOptions{})
+	defer r.Close()
+	folded := map[uint32]bool{}
+	for _, e := range events {
+		rec, err := r.Next()
+		require.NoError(t, err)
+		require.Equal(t, e.pgoutput(), eventOf(t, rec).pgoutput())
+		for _, f := range r.block.frames {
+			b := sized(nil, int(f.dirEntry.stored))
+			require.NoError(t, r.part.readAt(b, f.offset))
+			folded[r.block.number] = folded[r.block.number] || isFolded(b, int(f.dirEntry.raw))
+		}
+	}
+	_, err := r.Next()
+	require.ErrorIs(t, err, io.EOF)
+	require.True(t, folded[0])
+	plain := 0
+	for _, is := range folded {
+		if !is {
+			plain++
+		}
+	}
+	require.Positive(t, plain, "those of the large row")
+}
+
+func FuzzUnfold(f *testing.F) {
+	raw, columns := fewRows()
+	var fold folder
+	require.True(f, fold.fold(raw, columns))
+	f.Add(fold.codes, fold.text, fold.bin, columns, len(raw))
+	f.Fuzz(func(t *testing.T, codes, text, bin []byte, columns, size int) {
+		if columns < 1 || columns > maxColumns || size < 1 || size > 1<<20 {
+			return
+		}
+		stored := (&folder{codes: codes, text: text, bin: bin}).appendTo(nil, columns)
+		var u unfolder
+		got, err := u.unfold(nil, stored, size)
+		if err != nil {
+			return
+		}
+		if len(got) != size {
+			t.Fatal("another length")
+		}
+		for rest := got; len(rest) > 0; {
+			tag, n := binary.Uvarint(rest)
+			if n <= 0 || tag > 1 && tag-2 > uint64(len(rest)-n) {
+				t.Fatal("no tuples")
+			}
+			if rest = rest[n:]; tag > 1 {
+				rest = rest[tag-2:]
+			}
+		}
+	})
+}
+
+// FuzzFold folds what may be tuples.
+func FuzzFold(f *testing.F) {
+	raw, columns := fewRows()
+	f.Add(raw, columns)
+	f.Fuzz(func(t *testing.T, raw []byte, columns int) {
+		if len(raw) == 0 || columns < 1 {
+			return
+		}
+		var fold folder
+		if !canonical(raw) || !fold.fold(raw, columns) {
+			return
+		}
+		var u unfolder
+		got, err := u.unfold(nil, fold.appendTo(nil, columns), len(raw))
+		require.NoError(t, err)
+		require.Equal(t, raw, got)
+	})
+}
+
+// canonical reports whether all tags are as short as the Writer's.
+func canonical(raw []byte) bool {
+	for len(raw) > 0 {
+		tag, n := binary.Uvarint(raw)
+		if n <= 0 || n != len(binary.AppendUvarint(nil, tag)) {
+			return false
+		}
+		if raw = raw[n:]; tag > 1 {
+			raw = raw[min(tag-2, uint64(len(raw))):]
+		}
+	}
+	return true
+}
