@@ -178,3 +178,17 @@ func TestBatchIsUndoneWithItsPosition(t *testing.T) {
 	a.Abort()
 	require.Equal(t, "2 6", d.value("select p.n || ' ' || count(*) from progress p, numbers group by p.n"))
 }
+
+// TestBatchThatTheServerRollsBack: COMMIT of a failed transaction is no error to the server.
+func TestBatchThatTheServerRollsBack(t *testing.T) {
+	d := newTarget(t, "rolled_back")
+	a := d.applier(Atomic{Progress: func(ctx context.Context, conn *pgconn.PgConn, _ Position) error {
+		_, err := conn.Exec(ctx, "SELECT 1 / 0").ReadAll()
+		require.Error(t, err)
+		return nil
+	}})
+	feed(t, a, transaction(1))
+	require.ErrorContains(t, a.Flush(t.Context()), "ROLLBACK")
+	a.Abort()
+	require.Equal(t, "0", d.value("SELECT count(*)::text FROM numbers"))
+}

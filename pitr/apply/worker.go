@@ -114,7 +114,7 @@ func (w *worker) execute(ctx context.Context, c command) error {
 	if c.commit && w.open {
 		w.open = false
 		clear(w.wide)
-		if err := w.exec(ctx, "COMMIT"); err != nil {
+		if err := w.commit(ctx); err != nil {
 			return fault.Wrap(err, fault.Failed, "", "commit replayed transactions")
 		}
 		if len(w.prepared) > maxPrepared {
@@ -139,6 +139,16 @@ func (w *worker) begin(ctx context.Context) error {
 	}
 	w.open = true
 	return w.exec(ctx, "BEGIN")
+}
+
+// commit checks the answer: the server takes the COMMIT of a transaction in which something failed, rolls back, and says no more of it
+// than that.
+func (w *worker) commit(ctx context.Context) error {
+	results, err := w.conn.Exec(ctx, "COMMIT").ReadAll()
+	if err == nil && results[0].CommandTag.String() != "COMMIT" {
+		err = errors.New("the server answered " + results[0].CommandTag.String())
+	}
+	return err
 }
 
 func (w *worker) exec(ctx context.Context, sql string) error {
