@@ -62,6 +62,10 @@ CREATE TABLE keyless (a int); ALTER TABLE keyless REPLICA IDENTITY FULL; INSERT 
 		require.Equal(t, "2", source.MustQuery(t, name, `select count(*)::text from "New/t.able"`))
 		require.Equal(t, "t", source.MustQuery(t, name, "select (to_regclass('orders') is null)::text")[:1])
 	}
+	left := rescue(t, 0, archive.Restorer("restore", "--into", source.DSN("young"), "--if-empty", "-o", "json"))
+	var kept map[string]any
+	require.NoError(t, json.Unmarshal([]byte(left.Stdout), &kept), "a script finds an object here too")
+	require.Equal(t, []any{true, false, nil}, []any{kept["left_as_is"], kept["data_integrity_verified"], kept["reached_lsn"]})
 	refused := rescue(t, 2, archive.Restorer("restore", "--into", source.DSN("youngest"), "--create", "--table", "public.nothing"))
 	require.Contains(t, refused.Stderr, "matches [public.nothing]")
 }

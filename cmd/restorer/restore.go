@@ -80,8 +80,7 @@ func (c *restoreCmd) Run(ctx context.Context, env *cli.Env) error {
 	})
 	show.close()
 	if c.IfEmpty && errors.Is(err, pitr.ErrNotEmpty) {
-		env.Note("the database is not empty: left as it is")
-		return nil
+		return c.leave(env, plan)
 	}
 	if err != nil {
 		return err
@@ -90,6 +89,19 @@ func (c *restoreCmd) Run(ctx context.Context, env *cli.Env) error {
 		return cli.WriteJSON(env.Stdout, report)
 	}
 	return c.print(env, report)
+}
+
+// leave says that nothing was restored. The object has every key, without a value.
+func (c *restoreCmd) leave(env *cli.Env, plan *pitr.Plan) error {
+	env.Note("the database is not empty: left as it is")
+	if !c.JSON() {
+		return nil
+	}
+	report := map[string]any{"target": plan.Target, "left_as_is": true, "transactions": 0, "rows": struct{}{}, "seconds": struct{}{}, "data_integrity_verified": false}
+	for _, key := range []string{"history", "snapshot_id", "snapshot_lsn", "reached_lsn", "reached_time", "last_kept", "first_left_out"} {
+		report[key] = nil
+	}
+	return cli.WriteJSON(env.Stdout, report)
 }
 
 // dsn returns the connection string; the usual PG* variables may name the database instead.
