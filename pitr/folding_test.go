@@ -20,6 +20,9 @@ CREATE TABLE odd (big text, at timestamptz, "the key" text, n numeric, v int, PR
 CREATE TABLE ids (id uuid PRIMARY KEY, c char(4), v int GENERATED ALWAYS AS IDENTITY);
 CREATE TABLE emptied (id int PRIMARY KEY, v int);
 CREATE TABLE floats (f float8 PRIMARY KEY, v int);
+CREATE TABLE scaled (n numeric PRIMARY KEY, big text, v int);
+CREATE TABLE always (big text, id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int);
+ALTER TABLE scaled ALTER big SET STORAGE EXTERNAL; ALTER TABLE always ALTER big SET STORAGE EXTERNAL;
 CREATE TABLE history (id int, what text);
 ALTER TABLE history REPLICA IDENTITY FULL;
 INSERT INTO account SELECT i, 0, 'note ' || i, CASE WHEN i % 5 = 0 THEN repeat(i::text, 3000) END FROM generate_series(1, 2000) i;
@@ -27,6 +30,8 @@ INSERT INTO odd SELECT repeat('b', i % 7), '2024-03-31 00:00+00'::timestamptz + 
 INSERT INTO ids SELECT md5(i::text)::uuid, 'a' FROM generate_series(1, 800) i;
 INSERT INTO emptied SELECT i, 0 FROM generate_series(1, 300) i;
 INSERT INTO floats SELECT i / 3.0, 0 FROM generate_series(1, 100) i;
+INSERT INTO scaled SELECT i, repeat('s', 3000), 0 FROM generate_series(1, 300) i;
+INSERT INTO always (big, v) SELECT repeat('a', 3000), 0 FROM generate_series(1, 300) i;
 INSERT INTO history VALUES (0, 'begins')`
 
 // foldSteps are statements with %d for random numbers.
@@ -46,6 +51,12 @@ var foldSteps = []string{
 	"DELETE FROM ids WHERE id IN (SELECT id FROM ids LIMIT 5); INSERT INTO ids SELECT gen_random_uuid(), 'n' FROM generate_series(1, 5)",
 	"UPDATE emptied SET v = %d WHERE id % 3 = 0",
 	"UPDATE floats SET v = %d WHERE f < 20",
+	"UPDATE scaled SET n = n + 0.0, v = %d WHERE n <= 100 AND v % 2 = %d % 2",
+	"UPDATE scaled SET n = trim_scale(n), big = repeat('t', %d) WHERE n BETWEEN 50 AND 150",
+	"UPDATE scaled SET v = v + %d WHERE n < 200",
+	"DELETE FROM scaled WHERE n = %d % 300; INSERT INTO scaled VALUES (%d % 300 + 0.00, repeat('u', 3000), 1) ON CONFLICT DO NOTHING",
+	"UPDATE always SET id = DEFAULT, v = %d WHERE id % 7 = %d % 7",
+	"UPDATE always SET v = v + 1, big = CASE WHEN id % 2 = 0 THEN big ELSE repeat('z', %d) END",
 	"INSERT INTO history VALUES (%d, 'x')",
 	"BEGIN; UPDATE account SET balance = -1; SAVEPOINT s; DELETE FROM account WHERE id % 2 = 0; ROLLBACK TO s; UPDATE account SET balance = %d WHERE id % 3 = 0; COMMIT",
 }
