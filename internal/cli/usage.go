@@ -35,12 +35,21 @@ func helpCommand(name string, err error) string {
 	return name + " " + strings.Fields(parseErr.Context.Selected().Path())[0]
 }
 
-// PrintError prints err as one line "error: …" and, if it has one, a line "hint: …". Secrets are masked.
+// PrintError prints err as one line "error: …" and a line "hint: …". Secrets are masked.
 func PrintError(w io.Writer, err error) {
 	fmt.Fprintln(w, "error: "+oneLine(err.Error()))
-	if hint := hintOf(err); hint != "" {
-		fmt.Fprintln(w, "hint: "+oneLine(hint))
-	}
+	fmt.Fprintln(w, "hint: "+oneLine(hintOf(err)))
+}
+
+// codeHints say what to do about errors that say no more than what failed.
+var codeHints = map[fault.Code]string{
+	fault.Usage:       "--help of the command lists its flags and what they take",
+	fault.Uncovered:   "restorer list shows what can be restored",
+	fault.Damage:      "restorer verify says what else is damaged and which windows are still good",
+	fault.Conflict:    "find the other one that writes, and stop one of the two",
+	fault.Gap:         "archiver run says what is missing, and with which flag it goes on",
+	fault.Unreachable: "check that it is up and can be reached from here, then run this again",
+	fault.Finding:     "archiver status and restorer list show how things stand",
 }
 
 // storeHints say what to do about errors that come from the store or a file as they are.
@@ -64,7 +73,10 @@ func hintOf(err error) string {
 			return h.hint
 		}
 	}
-	return ""
+	if hint := codeHints[fault.CodeOf(err)]; hint != "" {
+		return hint
+	}
+	return "the lines logged before it say how it came to that; with --log-level debug they say more"
 }
 
 // oneLine masks secrets and joins lines, since scripts read what we print line by line.

@@ -62,7 +62,7 @@ func beginPromotion(ctx context.Context, o Options) (*record, error) {
 	case r == nil:
 		return nil, fault.New(fault.Usage, "restorer follow --into DSN feeds one", "the database is not fed by an archive")
 	case r.State == Promoted:
-		return nil, fault.New(fault.Usage, "", "the database was promoted already, at LSN %s, %s", r.Position, r.PromotedAt)
+		return nil, fault.New(fault.Usage, "nothing is left to do: it is a database of its own", "the database was promoted already, at LSN %s, %s", r.Position, r.PromotedAt)
 	}
 	return r, s.Exec(ctx, "UPDATE tidemark.follow SET state = 'promoting' WHERE state <> 'promoted'")
 }
