@@ -20,6 +20,9 @@ CREATE TABLE odd (big text, at timestamptz, "the key" text, n numeric, v int, PR
 CREATE TABLE ids (id uuid PRIMARY KEY, c char(4), v int GENERATED ALWAYS AS IDENTITY);
 CREATE TABLE emptied (id int PRIMARY KEY, v int);
 CREATE TABLE floats (f float8 PRIMARY KEY, v int);
+CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE folk (name text COLLATE blind PRIMARY KEY, big text, v int, at timestamptz); ALTER TABLE folk ALTER big SET STORAGE EXTERNAL;
+CREATE TABLE padded (c char(6), b bpchar, at timestamptz, v int, big text, PRIMARY KEY (c, b, at)); ALTER TABLE padded ALTER big SET STORAGE EXTERNAL;
 CREATE TABLE scaled (n numeric PRIMARY KEY, big text, v int);
 CREATE TABLE always (big text, id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int);
 ALTER TABLE scaled ALTER big SET STORAGE EXTERNAL; ALTER TABLE always ALTER big SET STORAGE EXTERNAL;
@@ -30,6 +33,8 @@ INSERT INTO odd SELECT repeat('b', i % 7), '2024-03-31 00:00+00'::timestamptz + 
 INSERT INTO ids SELECT md5(i::text)::uuid, 'a' FROM generate_series(1, 800) i;
 INSERT INTO emptied SELECT i, 0 FROM generate_series(1, 300) i;
 INSERT INTO floats SELECT i / 3.0, 0 FROM generate_series(1, 100) i;
+INSERT INTO folk SELECT 'name ' || i, repeat('s', 3000), 0 FROM generate_series(1, 200) i;
+INSERT INTO padded SELECT i, 'b', CASE i % 3 WHEN 0 THEN 'infinity' WHEN 1 THEN '-infinity' ELSE '0044-03-15 12:00 BC'::timestamptz END, 0, repeat('p', 3000) FROM generate_series(1, 200) i;
 INSERT INTO scaled SELECT i, repeat('s', 3000), 0 FROM generate_series(1, 300) i;
 INSERT INTO always (big, v) SELECT repeat('a', 3000), 0 FROM generate_series(1, 300) i;
 INSERT INTO history VALUES (0, 'begins')`
@@ -51,6 +56,13 @@ var foldSteps = []string{
 	"DELETE FROM ids WHERE id IN (SELECT id FROM ids LIMIT 5); INSERT INTO ids SELECT gen_random_uuid(), 'n' FROM generate_series(1, 5)",
 	"UPDATE emptied SET v = %d WHERE id % 3 = 0",
 	"UPDATE floats SET v = %d WHERE f < 20",
+	"UPDATE folk SET name = upper(name), v = %d WHERE v % 2 = %d % 2",
+	"UPDATE folk SET name = initcap(name), big = repeat('%d', 700) WHERE v % 3 = %d % 3",
+	"UPDATE folk SET v = v + %d",
+	"DELETE FROM folk WHERE name = 'name ' || %d % 200; INSERT INTO folk VALUES ('NAME ' || %d % 200, repeat('u', 3000), 1) ON CONFLICT DO NOTHING",
+	"UPDATE padded SET b = b || ' ', v = %d WHERE v % 2 = %d % 2 AND length(b::text) < 20",
+	"UPDATE padded SET b = rtrim(b), big = repeat('%d', 700) WHERE v % 3 = %d % 3",
+	"UPDATE padded SET v = v + %d",
 	"UPDATE scaled SET n = n + 0.0, v = %d WHERE n <= 100 AND v % 2 = %d % 2",
 	"UPDATE scaled SET n = trim_scale(n), big = repeat('t', %d) WHERE n BETWEEN 50 AND 150",
 	"UPDATE scaled SET v = v + %d WHERE n < 200",
