@@ -1,6 +1,7 @@
 package walstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -178,9 +179,9 @@ func majorOf(conn *pgconn.PgConn) int {
 // target names a server without secrets.
 func target(cfg *pgconn.Config) string {
 	if strings.HasPrefix(cfg.Host, "/") {
-		return fmt.Sprintf("%s on %s/.s.PGSQL.%d", cfg.Database, cfg.Host, cfg.Port)
+		return fmt.Sprintf("%s on %s/.s.PGSQL.%d", cmp.Or(cfg.Database, cfg.User), cfg.Host, cfg.Port)
 	}
-	return fmt.Sprintf("%s on %s", cfg.Database, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
+	return fmt.Sprintf("%s on %s", cmp.Or(cfg.Database, cfg.User), net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)))
 }
 
 func badDSN(err error) error {
