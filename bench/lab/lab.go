@@ -37,6 +37,7 @@ func Build(ctx context.Context) (dir string, err error) {
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir, "./cmd/archiver", "./cmd/restorer")
 	cmd.Dir = strings.TrimSpace(string(root))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as they are built for others (deploy/Dockerfile)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("building the programs: %w\n%s", err, out), os.RemoveAll(dir))
 	}

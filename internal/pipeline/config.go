@@ -11,6 +11,7 @@ package pipeline
 import (
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,7 +43,7 @@ type Config struct {
 
 	SegmentMaxAge     time.Duration // 10 s: a commit waits at most this long before its segment is closed
 	SegmentMaxSize    int64         // 32 MiB stored
-	PartSize          int           // 8 MiB stored
+	PartSize          int           // 8 MiB stored; 2 MiB in a folder
 	HeartbeatInterval time.Duration // 30 s, when idle
 	ShutdownGrace     time.Duration // 30 s that a stopping primary may be held up while the store is away
 
@@ -82,7 +83,7 @@ func (c *Config) setDefaults() error {
 		return fault.New(fault.Usage, "give at least 64KiB", "segment-max-size %d bytes is too small", c.SegmentMaxSize)
 	}
 	if c.PartSize == 0 {
-		c.PartSize = 8 << 20
+		c.PartSize = partSize(c.Store)
 	}
 	if c.HeartbeatInterval == 0 {
 		c.HeartbeatInterval = 30 * time.Second
@@ -117,6 +118,15 @@ func (c *Config) setDefaults() error {
 		c.Registerer = prometheus.NewRegistry()
 	}
 	return nil
+}
+
+// partSize is how large an object of a segment becomes. Each request to a bucket costs time and money, so parts are large there; a
+// folder takes small ones as well, and the archiver has two or three of them in memory.
+func partSize(store objectstore.Store) int {
+	if store != nil && strings.HasPrefix(store.String(), "file:") {
+		return 2 << 20
+	}
+	return segment.DefaultPartSize
 }
 
 // instance names this process in the catalog's writer entries.
