@@ -77,7 +77,7 @@ union all select proowner::regrole::text from pg_proc where proname = 'f' union 
 // TestDropOwnedDropsWhatItDidAtTheSource: on the target everything belongs to the role that restores, perhaps the very one
 // whose things are dropped.
 func TestDropOwnedDropsWhatItDidAtTheSource(t *testing.T) {
-	w := newWorld(t, "owned", `CREATE ROLE owned_role LOGIN PASSWORD 'x'; CREATE SCHEMA s AUTHORIZATION owned_role; CREATE TABLE s.one (id serial PRIMARY KEY); CREATE TABLE s.two (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+	w := newWorld(t, "dropping", `CREATE ROLE owned_role LOGIN PASSWORD 'x'; CREATE SCHEMA s AUTHORIZATION owned_role; CREATE TABLE s.one (id serial PRIMARY KEY); CREATE TABLE s.two (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
 CREATE TABLE stays (id int PRIMARY KEY, m int); INSERT INTO stays VALUES (1); GRANT SELECT ON stays TO owned_role; CREATE TYPE pair AS (a int, b int); CREATE FUNCTION f(pair) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE TABLE parent (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE child PARTITION OF parent DEFAULT; CREATE VIEW seen AS SELECT id FROM s.one;
 ALTER TABLE s.one OWNER TO owned_role; ALTER TABLE s.two OWNER TO owned_role; ALTER TABLE parent OWNER TO owned_role; ALTER TABLE child OWNER TO owned_role; ALTER FUNCTION f(pair) OWNER TO owned_role; ALTER TYPE pair OWNER TO owned_role`)
@@ -85,10 +85,10 @@ ALTER TABLE s.one OWNER TO owned_role; ALTER TABLE s.two OWNER TO owned_role; AL
 	w.sql("DROP OWNED BY owned_role CASCADE")
 	w.sql("CREATE SCHEMA s CREATE TABLE one (id int PRIMARY KEY, again int); INSERT INTO stays VALUES (2); INSERT INTO s.one VALUES (3, 4)")
 	w.archive()
-	want := hashes(t, "owned")
+	want := hashes(t, "dropping")
 	delete(want, "tidemark.ddl_key")
 	const objects = `select (select count(*) from pg_class where relnamespace in ('public'::regnamespace, 's'::regnamespace)) || ' ' || (select count(*) from pg_proc where proname = 'f') || ' ' || has_table_privilege('owned_role', 'stays', 'SELECT')`
-	there := server.MustQuery(t, "owned", objects)
+	there := server.MustQuery(t, "dropping", objects)
 	w.restore(Target{Kind: ToLatest}, "owned_bare", func(o *Options) { o.NoOwner, o.NoPrivileges = true, true })
 	require.Equal(t, want, hashes(t, "owned_bare"))
 	require.Equal(t, there, server.MustQuery(t, "owned_bare", objects))
