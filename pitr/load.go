@@ -2,10 +2,12 @@ package pitr
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
@@ -52,6 +54,7 @@ type piece struct {
 	table  *basesnapshot.Table
 	chunk  basesnapshot.Chunk
 	filter *fold.Snapshot // nil: all rows
+	body   io.ReadCloser  // its rows, once it was opened
 }
 
 // load fills the chosen tables from the base snapshot.
@@ -84,21 +87,8 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 			return err
 		}
 	}
-	pieces := make(chan piece)
 	group, under := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(pieces)
-		for i, t := range tables {
-			for _, c := range t.Chunks {
-				select {
-				case pieces <- piece{t, c, filters[i]}:
-				case <-under.Done():
-					return under.Err()
-				}
-			}
-		}
-		return nil
-	})
+	opened := r.openPieces(under, group, tables, filters)
 	for range r.o.Jobs {
 		group.Go(func() error {
 			conn, err := r.dataSession(under)
@@ -106,7 +96,7 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 				return err
 			}
 			defer closeNow(conn)
-			for p := range pieces {
+			for p := range opened {
 				if err := r.copyPiece(under, conn, p); err != nil {
 					return err
 				}
@@ -126,6 +116,50 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 		}
 	}
 	return nil
+}
+
+// openPieces gives the chunks of some tables, opened. The next ones are fetched while those before them are loaded: one
+// for each connection, so that none waits for the store.
+func (r *run) openPieces(ctx context.Context, group *errgroup.Group, tables []*basesnapshot.Table, filters []*fold.Snapshot) <-chan piece {
+	pieces, opened := make(chan piece), make(chan piece)
+	group.Go(func() error {
+		defer close(pieces)
+		for i, t := range tables {
+			for _, c := range t.Chunks {
+				select {
+				case pieces <- piece{table: t, chunk: c, filter: filters[i]}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	var openers sync.WaitGroup
+	openers.Add(r.o.Jobs)
+	for range r.o.Jobs {
+		group.Go(func() error {
+			defer openers.Done()
+			for p := range pieces {
+				var err error
+				if p.body, err = basesnapshot.OpenChunk(ctx, r.o.Archive.store, p.chunk); err != nil {
+					return err
+				}
+				select {
+				case opened <- p:
+				case <-ctx.Done():
+					return errors.Join(ctx.Err(), p.body.Close())
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		openers.Wait()
+		close(opened)
+		return nil
+	})
+	return opened
 }
 
 // clearExtensionTables empties tables that an extension's script made and may have filled: their rows
@@ -148,20 +182,17 @@ func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.T
 	return exec(ctx, conn, "TRUNCATE "+strings.Join(names, ", "))
 }
 
+// copyPiece loads an opened chunk and closes it.
 func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error {
-	body, err := basesnapshot.OpenChunk(ctx, r.o.Archive.store, p.chunk)
-	if err != nil {
-		return err
-	}
-	rows := &errReader{r: body}
+	rows := &errReader{r: p.body}
 	left := func() int64 { return 0 }
 	if p.filter != nil {
-		kept := p.filter.Rows(body)
+		kept := p.filter.Rows(p.body)
 		defer kept.Close() // a temporary file that is deleted already
 		rows.r, left = kept, kept.Dropped
 	}
 	tag, err := conn.CopyFrom(ctx, rows, r.copySQL(p.table))
-	closeErr := body.Close()
+	closeErr := p.body.Close()
 	switch {
 	case rows.err != nil:
 		return contradiction(rows.err) // damage found under way: the COPY was undone
