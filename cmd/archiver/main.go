@@ -121,6 +121,7 @@ func (c *runCmd) Run(ctx context.Context, env *cli.Env) error {
 		defer server.Close()
 		cfg.Ready = server.Ready
 	}
+	forgetStart()
 	return pipeline.Run(ctx, env.Graceful(), cfg)
 }
 
