@@ -216,7 +216,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	a.changed = true
 	e := &execution{schema: s, message: m, holds: &a.holds, choice: choice, source: a.begin, atomic: a.opts.Atomic != nil,
 		early: at <= s.Since, alone: at > a.settled && a.recent.seenBy(m.Snapshot), told: a.told}
-	e.unseen, e.overlap = a.namings.unseen(m, a.begin.XID, at)
+	e.unseen, e.overlap, e.latest = a.namings.unseen(m, a.begin.XID, at)
 	if err := a.sendWait(a.workers[0], command{do: e.run, commit: a.opts.Atomic == nil}); err != nil {
 		return err
 	}
@@ -318,6 +318,9 @@ func (a *Applier) inexact(tables []string) {
 	}
 	a.generation++
 }
+
+// Reconsider has Options.Inexact asked anew. It is called between transactions.
+func (a *Applier) Reconsider() { a.generation++ }
 
 // Doubted reports whether changes were gone past that are not exact: rows are not compared any more.
 func (a *Applier) Doubted() bool { return a.doubtAll || len(a.doubted) > 0 }

@@ -77,6 +77,7 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 		Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return s.Conn, s.Exec(ctx, "RESET search_path") },
 		Want:    func(rel *segment.Relation) bool { return rel.Namespace != "tidemark" },
 		Atomic:  atomic,
+		Inexact: w.doubts,
 		Known:   tablesTable,
 		Single:  f.careful,
 		Schema: &apply.Schema{

@@ -148,10 +148,22 @@ func (w *feeder) refuse(ctx context.Context, i catalog.InexactPoint) error {
 		if i.Seq > w.accepted {
 			w.f.o.Log.Warn("going on past a change that can't be replayed exactly", "lsn", i.From, "reason", i.Reason, "tables", what)
 			w.accepted = i.Seq
+			w.applier.Reconsider()
 		}
 		return nil
 	}
 	err := fault.New(fault.Uncovered, "--accept-inexact goes on all the same; to be exact, begin anew with an empty database: the archiver takes a base snapshot after each such change",
 		"what follows LSN %s can't be replayed exactly (%s; %s); the database has all commits before LSN %s", i.From, i.Reason, what, w.at.EndLSN)
 	return w.flushed(ctx, err)
+}
+
+// doubts reports whether rows of a relation may not fit what the database has: what somebody accepted made some of them differ.
+func (w *feeder) doubts(rel *segment.Relation, _ segment.LSN) bool {
+	w.mu.Lock()
+	accepted := max(w.r.Accepted, w.accepted)
+	w.mu.Unlock()
+	view := w.f.log.View()
+	return slices.ContainsFunc(view.Inexact(), func(i catalog.InexactPoint) bool {
+		return i.Seq <= accepted && i.To > w.r.SnapshotLSN && leads(view, i.History, w.r.History) && (len(i.Tables) == 0 || slices.Contains(i.Tables, rel.String()))
+	})
 }
