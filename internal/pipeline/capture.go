@@ -86,7 +86,7 @@ func (r *runner) installCapture(ctx context.Context, conn *pgx.Conn) error {
 	}
 	after, err := readCapture(ctx, conn, before)
 	if err == nil && after.raw != before.raw {
-		r.replaced = before.Identity
+		r.replaced = before.raw // which an earlier program's is as it was seen last, though it isn't current
 		r.log.Info("schema capture installed", "schema", ddl.Schema, "event_triggers", strings.Join(ddl.EventTriggers, ", "))
 	}
 	return err

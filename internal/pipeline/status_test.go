@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -59,4 +60,22 @@ func TestDetachSparesAnotherRun(t *testing.T) {
 	plan, err := Detach(context.Background(), cfg, false)
 	require.NoError(t, err)
 	require.Empty(t, plan.Slot)
+}
+
+// TestCaptureOfAnEarlierProgramIsReplaced without calling what it captured inexact: it is as it was seen last.
+func TestCaptureOfAnEarlierProgramIsReplaced(t *testing.T) {
+	w := newWorld(t, nil)
+	w.catchUp()
+	w.exec("UPDATE pg_proc SET prosrc = '1' WHERE proname = 'ddl_version' AND pronamespace = 'tidemark'::regnamespace")
+	conn := w.server.Connect(t, w.db)
+	defer conn.Close(context.Background())
+	before, err := readCapture(t.Context(), conn, captureState{})
+	require.NoError(t, err)
+	require.Empty(t, before.Identity, "it is not current")
+	r := &runner{cfg: w.cfg, log: slog.New(slog.DiscardHandler)}
+	require.NoError(t, r.installCapture(t.Context(), conn))
+	require.Equal(t, before.raw, r.replaced)
+	after, err := readCapture(t.Context(), conn, captureState{})
+	require.NoError(t, err)
+	require.NotEmpty(t, after.Identity)
 }
