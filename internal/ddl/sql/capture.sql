@@ -276,6 +276,13 @@ FROM t, edges WHERE t.pos > edges.begins AND t.pos < edges.ends AND t.kind IN ('
 END
 $tidemark$;
 
+-- ddl_defaults stands for all default privileges: each change of one gives its row another xmin.
+CREATE FUNCTION tidemark.ddl_defaults() RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT md5(coalesce(string_agg(d.oid::text || '/' || d.xmin::text, ' ' ORDER BY d.oid), '')) FROM pg_default_acl d);
+END
+$tidemark$;
+
 -- ddl_capture is called at each event. It knows the caller's name and settings; it runs as the role that
 -- installed it, with settings of its own.
 CREATE FUNCTION tidemark.ddl_capture(event text, tag text, account text, settings jsonb) RETURNS void LANGUAGE plpgsql
@@ -288,7 +295,10 @@ DECLARE
   done text := tidemark.ddl_recall('done');
   depth int := coalesce(nullif(tidemark.ddl_recall('extension'), ''), '0')::int;
 BEGIN
-  IF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
+  IF event = 'ddl_command_start' AND tag = 'ALTER DEFAULT PRIVILEGES' THEN
+    PERFORM tidemark.ddl_remember('defaults', tidemark.ddl_defaults());
+    RETURN;
+  ELSIF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
     PERFORM tidemark.ddl_remember('extension', (depth + 1)::text);
     RETURN;
   ELSIF depth > 0 THEN
@@ -306,6 +316,11 @@ BEGIN
   END IF;
   IF account IS NULL THEN
     RAISE EXCEPTION 'who ran it is not known';
+  END IF;
+  -- Where there was nothing to revoke no row of the catalog keeps another's GRANT apart, which may be committed first and
+  -- would be revoked by the replay.
+  IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND tidemark.ddl_recall('defaults') = tidemark.ddl_defaults() THEN
+    RETURN;
   END IF;
   GET DIAGNOSTICS stack = PG_CONTEXT;
   -- Ours are the innermost frames, up to the event trigger's.
