@@ -1,8 +1,10 @@
 package pitr
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -26,7 +28,8 @@ func (w *world) session() func(sql string) {
 func TestNamesOfTheMoment(t *testing.T) {
 	w := newWorld(t, "moment_names", `CREATE SCHEMA "Some; where"; CREATE SCHEMA other; CREATE TYPE other.mood AS ENUM ('ok', 'it''s \bad'); CREATE TYPE other.pair AS (a int, b int);
 CREATE FUNCTION other.twice(v int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT v * 2'; CREATE SEQUENCE other.numbers; CREATE COLLATION other.plain (locale = 'C');
-CREATE FUNCTION other.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; CREATE TABLE other.t (id int PRIMARY KEY)`)
+CREATE FUNCTION other.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; CREATE TABLE other.t (id int PRIMARY KEY);
+CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sorted_a ON sorted (a)`)
 	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
 	first, second := w.session(), w.session()
 	first(`BEGIN; CREATE TABLE "Some; where".made (id int PRIMARY KEY, m other.mood DEFAULT E'it''s \\bad', p other.pair, n int DEFAULT nextval('other.numbers'),
@@ -38,6 +41,15 @@ CREATE FUNCTION other.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETUR
 	first(`BEGIN; CREATE TRIGGER touch BEFORE INSERT ON other.t FOR EACH ROW EXECUTE FUNCTION other.touch(); ALTER FUNCTION other.double(int) STABLE`)
 	second(`BEGIN; ALTER FUNCTION other.touch() RENAME TO touched; ALTER SCHEMA other RENAME TO tmp; ALTER SCHEMA elsewhere RENAME TO other; ALTER SCHEMA tmp RENAME TO elsewhere; COMMIT`)
 	first(`ALTER FUNCTION elsewhere.double(int) SET SCHEMA other; COMMIT; INSERT INTO elsewhere.t VALUES (7)`)
+	// A statement that waits for the one that gives its index another name.
+	second(`BEGIN; ALTER INDEX sorted_a RENAME TO sorted_by_a`)
+	waited := make(chan error, 1)
+	go func() { waited <- server.Exec(context.Background(), w.db, `ALTER TABLE sorted CLUSTER ON sorted_a`) }()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sorted_a'::regclass`) == "1"
+	}, 20*time.Second, 10*time.Millisecond)
+	second(`COMMIT`)
+	require.NoError(t, <-waited)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_names_back", nil)
 	want, _, _ := strings.Cut(schemaOf(t, w.db), "CREATE EVENT TRIGGER")
@@ -64,6 +76,9 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT 
 	// Granted on all that was there, before what is committed first.
 	first(`BEGIN; GRANT /* ON ALL TABLES */ INSERT, UPDATE ON ALL TABLES IN SCHEMA s, "q""s" TO moment_a WITH GRANT OPTION; REVOKE ALL ON ALL ROUTINES IN SCHEMA s FROM PUBLIC; GRANT USAGE ON ALL SEQUENCES IN SCHEMA inner_one TO moment_a`)
 	second(`CREATE TABLE s.later (id int PRIMARY KEY); CREATE PROCEDURE s.p() LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON PROCEDURE s.p() TO PUBLIC; CREATE SEQUENCE inner_one.q`)
+	// There was nothing to revoke yet.
+	first(`COMMIT; BEGIN; ALTER DEFAULT PRIVILEGES IN SCHEMA s REVOKE USAGE ON SEQUENCES FROM moment_a`)
+	second(`ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT USAGE ON SEQUENCES TO moment_a`)
 	first(`COMMIT; INSERT INTO s.made DEFAULT VALUES`)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_rights_back", nil)

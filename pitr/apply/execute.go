@@ -30,7 +30,8 @@ type execution struct {
 	told    map[string]bool // notes of all changes that are made once
 	unseen  namings         // made here already, and certainly not known to the statement
 	overlap namings         // that it may not have known
-	wide    bool            // overlap counts too
+	latest  namings         // overlap, and those that it may have waited for
+	wide    bool            // latest count too
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
@@ -46,7 +47,7 @@ func (e *execution) run(ctx context.Context, w *worker) error {
 		return fault.Wrap(err, codeOf(err), "", "%s", describeChange(e.message, e.source))
 	}
 	err := e.make(ctx, w.conn)
-	if err != nil && missesSomething(err) && len(e.overlap) > 0 {
+	if err != nil && missesSomething(err) && len(e.latest) > 0 {
 		if err := errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn)); err != nil {
 			return err
 		}
@@ -105,10 +106,10 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 
 // asNamed executes the change's statement, with the names that it knew.
 func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
-	var overlap namings
+	var latest namings
 	if e.wide {
 		var err error
-		if overlap, err = undoNames(ctx, conn, e.overlap); err != nil {
+		if latest, err = undoNames(ctx, conn, e.latest); err != nil {
 			return err
 		}
 	}
@@ -142,7 +143,7 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 			return err
 		}
 	}
-	return redoNames(ctx, conn, overlap)
+	return redoNames(ctx, conn, latest)
 }
 
 // dropHelpers drops the replay's own indexes of the tables that the change is about.

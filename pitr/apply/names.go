@@ -42,35 +42,42 @@ func (n *namings) add(steps []naming) {
 	}
 }
 
+// maxLatest is how many namings before a statement it may have known the old names of, having waited for the lock of one.
+const maxLatest = 16
+
 // unseen are those that a statement certainly did not know: committed after its message was written. overlap are others that it may
-// not have known: it looked its names up some time before, while their transactions may have been under way.
-func (n namings) unseen(m *ddl.Message, xid uint32, at segment.LSN) (unseen, overlap namings) {
-	for _, s := range n {
+// not have known: it looked its names up some time before, while their transactions may have been under way. latest are these and
+// some before: a statement may look up a name, wait for the transaction that changes it, and get its own id only then.
+func (n namings) unseen(m *ddl.Message, xid uint32, at segment.LSN) (unseen, overlap, latest namings) {
+	for i, s := range n {
 		switch {
 		case s.xid == xid:
 		case s.commit > at:
 			unseen = append(unseen, s)
 		case int32(s.xid-xid) > 0 || !(recent{s.xid}).seenBy(m.Snapshot):
-			overlap = append(overlap, s)
+			overlap, latest = append(overlap, s), append(latest, s)
+		case i >= len(n)-maxLatest:
+			latest = append(latest, s)
 		}
 	}
-	return unseen, overlap
+	return unseen, overlap, latest
 }
 
 var renames = regexp.MustCompile(`(?i)\b(RENAME|SCHEMA)\b`)
 
-// givesNames reports whether a change may give something another name or schema. An index is named by nothing else.
+// givesNames reports whether a change may give something another name or schema.
 func givesNames(m *ddl.Message) bool {
-	return strings.HasPrefix(m.Tag, "ALTER ") && m.Tag != "ALTER INDEX" && renames.MatchString(m.SQL)
+	return strings.HasPrefix(m.Tag, "ALTER ") && renames.MatchString(m.SQL)
 }
 
 // namesQuery reads the names of everything that statements name. What moves with another thing is not among it: members of an
-// extension where that itself moves ($1), sequences of columns, row and array types.
+// extension where that itself moves ($1), sequences of columns, row and array types, indexes with their tables.
 const namesQuery = `
 select n.* from (
 select 'pg_namespace' as class, oid, 0 as space, nspname as name from pg_catalog.pg_namespace
 union all select 'pg_class', c.oid, c.relnamespace, c.relname from pg_catalog.pg_class c where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
   and not exists (select from pg_catalog.pg_depend d where c.relkind = 'S' and d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))
+union all select 'pg_class', oid, 0, relname from pg_catalog.pg_class where relkind in ('i', 'I')
 union all select 'pg_type', t.oid, t.typnamespace, t.typname from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
   where coalesce(c.relkind, 'c') = 'c' and not exists (select from pg_catalog.pg_type e where e.typarray = t.oid)
 union all select 'pg_enum', oid, enumtypid, enumlabel from pg_catalog.pg_enum
