@@ -121,7 +121,6 @@ func (c *runCmd) Run(ctx context.Context, env *cli.Env) error {
 		defer server.Close()
 		cfg.Ready = server.Ready
 	}
-	forgetStart()
 	return pipeline.Run(ctx, env.Graceful(), cfg)
 }
 
