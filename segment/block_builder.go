@@ -30,7 +30,7 @@ type blockBuilder struct {
 	messages  *frame
 	directory []dirEntry
 	rawTotal  int
-	folder    folder
+	delta     deltaEncoder
 }
 
 // start begins block number.
@@ -97,12 +97,12 @@ func (b *blockBuilder) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// appendFrame encodes a frame of tuples with so many columns, or of something else (0). Tuples are folded only if all
+// appendFrame encodes a frame of tuples with so many columns, or of something else (0). Tuples become a delta frame only if all
 // of the block's are whole.
 func (b *blockBuilder) appendFrame(dst []byte, i int, raw []byte, columns int) []byte {
 	start := len(dst)
-	if b.flags&(blockContinues|blockGoesOn) == 0 && b.folder.fold(raw, columns) {
-		dst = b.folder.appendTo(dst, columns)
+	if b.flags&(blockContinues|blockGoesOn) == 0 && b.delta.encode(raw, columns) {
+		dst = b.delta.appendTo(dst, columns)
 	} else {
 		dst = compress(dst, raw)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // FormatVersion is the newest version of the segment file that this package reads, and the one it writes. Version 1 had no
-// folded frames, and was the same otherwise.
+// delta frames, and was the same otherwise.
 const FormatVersion = 2
 
 // Sizes and limits of the format (docs/format/segment.md, "Limits").

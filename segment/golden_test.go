@@ -23,7 +23,7 @@ func TestGolden(t *testing.T) {
 	}{
 		{name: "golden", events: smallEvents()}, // version 1
 		{name: "v2", events: smallEvents(), written: smallSegment(t)},
-		{name: "v2-folded", events: similarEvents(), written: writeSegment(t, testOptions(1500, 2000), similarEvents())},
+		{name: "v2-delta", events: similarEvents(), written: writeSegment(t, testOptions(1500, 2000), similarEvents())},
 	} {
 		t.Run(g.name, func(t *testing.T) {
 			name := func(i int) string { return filepath.Join("testdata", fmt.Sprintf("%s.%d.seg", g.name, i)) }

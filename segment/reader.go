@@ -18,7 +18,7 @@ type ReaderOptions struct {
 	// DefaultLargeValue. Values of a row that together exceed four times as much go there, too.
 	LargeValue int64
 
-	// TempDir is the folder of that file; "" means os.TempDir.
+	// TempDir is the deltaEncoder of that file; "" means os.TempDir.
 	TempDir string
 
 	// Expect is checked against the segment; fields that are zero are not.
@@ -61,18 +61,18 @@ type Reader struct {
 	end    int64 // of the part's blocks
 	blocks uint32
 
-	stream   streamState
-	block    readBlock
-	number   uint32 // of the next block
-	carry    bool   // the last block's operation goes on
-	ledger   *ledger
-	partial  bool  // rows were left out
-	pos      int   // next of block.ops
-	run      int64 // rows left of the run
-	runCode  byte  // what they are
-	runOf    *readRelation
-	skipped  bool // the last operation's rows were left out
-	unfolder unfolder
+	stream  streamState
+	block   readBlock
+	number  uint32 // of the next block
+	carry   bool   // the last block's operation goes on
+	ledger  *ledger
+	partial bool  // rows were left out
+	pos     int   // next of block.ops
+	run     int64 // rows left of the run
+	runCode byte  // what they are
+	runOf   *readRelation
+	skipped bool // the last operation's rows were left out
+	delta   deltaDecoder
 
 	arena    []byte // values of the current record that a block's end cut off
 	held     int64  // bytes of the current record's values

@@ -226,8 +226,8 @@ func (r *Reader) loadFrame(f *readFrame) error {
 // unpack turns the stored form of a frame into its raw bytes.
 func (r *Reader) unpack(f *readFrame, stored []byte) ([]byte, error) {
 	raw := int(f.dirEntry.raw)
-	if f.stream >= streamTuples && isFolded(stored, raw) {
-		return r.unfolder.unfold(f.raw, stored, raw)
+	if f.stream >= streamTuples && isDelta(stored, raw) {
+		return r.delta.decode(f.raw, stored, raw)
 	}
 	return decompress(f.raw, stored, raw)
 }

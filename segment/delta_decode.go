@@ -7,28 +7,39 @@ import (
 	"strconv"
 )
 
-var errUnfold = errors.New("the folded data is wrong")
+var errDelta = errors.New("the delta frame is wrong")
 
-// unfolder undoes what folder does. Its memory is used again for the next frame.
-type unfolder struct {
-	streams          [foldStreams][]byte
-	columns          []foldColumn
+// deltaDecoder undoes what deltaEncoder does. Its memory is used again for the next frame.
+type deltaDecoder struct {
+	streams          [deltaStreams][]byte
+	columns          []deltaColumn
 	codes, text, bin []byte // unread bytes of the streams
 	out              []byte
 	limit            int // the raw length
 }
 
-// isFolded reports whether stored, which stands for so many raw bytes, is a folded frame.
-func isFolded(stored []byte, raw int) bool {
-	return len(stored) != raw && len(stored) > 0 && stored[0] == foldedMagic
+// isDelta reports whether stored, which stands for so many raw bytes, is a delta frame.
+func isDelta(stored []byte, raw int) bool {
+	return len(stored) != raw && len(stored) > 0 && stored[0] == deltaMagic
 }
 
-// unfold turns a folded frame into exactly raw bytes, in buf's memory where that is large enough.
-func (u *unfolder) unfold(buf, stored []byte, raw int) ([]byte, error) {
-	columns, err := u.load(stored, raw)
+// decode turns a delta frame into exactly raw bytes, in buf's memory where that is large enough.
+func (u *deltaDecoder) decode(buf, stored []byte, raw int) ([]byte, error) {
+	columns, sum, err := u.load(stored, raw)
 	if err != nil {
 		return nil, err
 	}
+	if buf, err = u.expand(buf, columns, raw); err != nil {
+		return nil, err
+	}
+	if checksum(buf) != sum {
+		return nil, errors.New("the delta frame gives other tuples than were written")
+	}
+	return buf, nil
+}
+
+// expand makes raw bytes of tuples of so many columns from the streams.
+func (u *deltaDecoder) expand(buf []byte, columns, raw int) ([]byte, error) {
 	if cap(buf) < raw {
 		buf = make([]byte, 0, raw)
 	}
@@ -36,41 +47,41 @@ func (u *unfolder) unfold(buf, stored []byte, raw int) ([]byte, error) {
 	u.columns = resetColumns(u.columns, columns)
 	for column := 0; len(u.codes) > 0 || column > 0; {
 		if !u.value(&u.columns[column]) {
-			return nil, errUnfold
+			return nil, errDelta
 		}
 		if column++; column == columns {
 			column = 0
 		}
 	}
 	if len(u.out) != raw || len(u.text) > 0 || len(u.bin) > 0 {
-		return nil, fmt.Errorf("unfolding gives %d bytes instead of %d", len(u.out), raw)
+		return nil, fmt.Errorf("the delta frame gives %d bytes instead of %d", len(u.out), raw)
 	}
 	return u.out, nil
 }
 
-// load decompresses the streams.
-func (u *unfolder) load(stored []byte, raw int) (columns int, err error) {
+// load decompresses the streams. sum is the checksum of the tuples: that of the stored bytes says nothing of how they were encoded.
+func (u *deltaDecoder) load(stored []byte, raw int) (columns int, sum uint32, err error) {
 	n64, n := binary.Uvarint(stored[1:])
-	if n <= 0 || n64 == 0 || n64 > maxColumns || len(stored) < 1+n+foldHead {
-		return 0, errUnfold
+	if n <= 0 || n64 == 0 || n64 > maxColumns || len(stored) < 1+n+deltaHead {
+		return 0, 0, errDelta
 	}
 	head := stored[1+n:]
-	body, total := head[foldHead:], 0
+	body, total := head[deltaHead:], 0
 	for i := range u.streams {
 		size, length := int(binary.LittleEndian.Uint32(head[8*i:])), int(binary.LittleEndian.Uint32(head[8*i+4:]))
 		if total += length; size > len(body) || size > length || total > raw {
-			return 0, errUnfold
+			return 0, 0, errDelta
 		}
 		if u.streams[i], err = decompress(u.streams[i], body[:size], length); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		body = body[size:]
 	}
 	if len(body) > 0 {
-		return 0, errUnfold
+		return 0, 0, errDelta
 	}
 	u.codes, u.text, u.bin = u.streams[0], u.streams[1], u.streams[2]
-	return int(n64), nil
+	return int(n64), binary.LittleEndian.Uint32(head[8*deltaStreams:]), nil
 }
 
 // take cuts n bytes off a stream; false if it hasn't got them.
@@ -84,7 +95,7 @@ func take(stream *[]byte, n uint64) ([]byte, bool) {
 }
 
 // number reads a number from the codes.
-func (u *unfolder) number() (uint64, bool) {
+func (u *deltaDecoder) number() (uint64, bool) {
 	if len(u.codes) > 0 && u.codes[0] < 0x80 {
 		n := u.codes[0]
 		u.codes = u.codes[1:]
@@ -99,44 +110,44 @@ func (u *unfolder) number() (uint64, bool) {
 }
 
 // value writes the next value; false if it can't be one.
-func (u *unfolder) value(c *foldColumn) bool {
+func (u *deltaDecoder) value(c *deltaColumn) bool {
 	code, ok := take(&u.codes, 1)
 	if !ok || len(u.out) >= u.limit {
 		return false
 	}
 	switch k := code[0]; {
-	case k <= foldUnchanged:
+	case k <= deltaUnchanged:
 		u.out = append(u.out, k)
 		return true
-	case k >= foldShort:
-		return u.plain(c, uint64(k-foldShort))
-	case k == foldPlain:
+	case k >= deltaShort:
+		return u.plain(c, uint64(k-deltaShort))
+	case k == deltaPlain:
 		n, ok := u.number()
 		return ok && u.plain(c, n)
-	case k == foldUUID || k == foldHex:
+	case k == deltaUUID || k == deltaHex:
 		return u.binary(c, k)
 	case c.count == 0:
 		return false
-	case k == foldStep:
+	case k == deltaStep:
 		return u.step(c)
-	case k == foldEdit:
+	case k == deltaEdit:
 		return u.edit(c)
-	case k >= foldRecall && int(k) < foldRecall+c.known():
-		p := c.recall(int(k - foldRecall))
+	case k >= deltaRecall && int(k) < deltaRecall+c.known():
+		p := c.recall(int(k - deltaRecall))
 		return u.begin(c, p.to-p.from) && u.append(u.out[p.from:p.to])
 	}
 	return false
 }
 
 // begin writes the tag of a value of size bytes, for which there must be room, and remembers its place.
-func (u *unfolder) begin(c *foldColumn, size int) bool {
+func (u *deltaDecoder) begin(c *deltaColumn, size int) bool {
 	u.out = binary.AppendUvarint(u.out, uint64(size)+2)
 	c.add(span{len(u.out), len(u.out) + size})
 	return len(u.out)+size <= u.limit
 }
 
 // append writes bytes of a value, if there is room.
-func (u *unfolder) append(b []byte) bool {
+func (u *deltaDecoder) append(b []byte) bool {
 	if len(b) > u.limit-len(u.out) {
 		return false
 	}
@@ -144,14 +155,14 @@ func (u *unfolder) append(b []byte) bool {
 	return true
 }
 
-func (u *unfolder) plain(c *foldColumn, n uint64) bool {
+func (u *deltaDecoder) plain(c *deltaColumn, n uint64) bool {
 	b, ok := take(&u.text, n)
 	return ok && u.begin(c, len(b)) && u.append(b)
 }
 
-func (u *unfolder) binary(c *foldColumn, code byte) bool {
+func (u *deltaDecoder) binary(c *deltaColumn, code byte) bool {
 	n := uint64(16)
-	if code == foldHex {
+	if code == deltaHex {
 		var ok bool
 		if n, ok = u.number(); !ok {
 			return false
@@ -161,10 +172,10 @@ func (u *unfolder) binary(c *foldColumn, code byte) bool {
 	switch {
 	case !ok:
 		return false
-	case code == foldHex && u.begin(c, 2+2*len(b)):
+	case code == deltaHex && u.begin(c, 2+2*len(b)):
 		u.out = appendDigits(append(u.out, `\x`...), b)
 		return true
-	case code == foldUUID && u.begin(c, uuidSize):
+	case code == deltaUUID && u.begin(c, uuidSize):
 		for i, p := range [...]span{{0, 4}, {4, 6}, {6, 8}, {8, 10}, {10, 16}} {
 			if i > 0 {
 				u.out = append(u.out, '-')
@@ -176,7 +187,7 @@ func (u *unfolder) binary(c *foldColumn, code byte) bool {
 	return false
 }
 
-func (u *unfolder) step(c *foldColumn) bool {
+func (u *deltaDecoder) step(c *deltaColumn) bool {
 	p := c.recall(0)
 	before, ok := integer(u.out[p.from:p.to])
 	by, more := take(&u.codes, 1)
@@ -190,7 +201,7 @@ func (u *unfolder) step(c *foldColumn) bool {
 
 // edit writes the value before with words replaced. The tag stands before a value whose length is known only after it: room
 // is left as the value before needed.
-func (u *unfolder) edit(c *foldColumn) bool {
+func (u *deltaDecoder) edit(c *deltaColumn) bool {
 	p := c.recall(0)
 	start := len(u.out)
 	var tag [binary.MaxVarintLen64]byte
@@ -213,7 +224,7 @@ func (u *unfolder) edit(c *foldColumn) bool {
 }
 
 // edits writes a value by the one before.
-func (u *unfolder) edits(before span) bool {
+func (u *deltaDecoder) edits(before span) bool {
 	var word []byte
 	for {
 		n, ok := u.number()

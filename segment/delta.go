@@ -4,32 +4,32 @@ import (
 	"encoding/binary"
 )
 
-// Folding turns the tuples of a frame into three streams that say how each value differs from an earlier one
+// Delta encoding turns the tuples of a frame into three streams that say how each value differs from an earlier one
 // of its column. Where rows look alike they are a quarter of the tuples, and what zstd gets is mostly what is new
-// (docs/format/segment.md, "Folded frames"; docs/decisions/folded-frames.md).
+// (docs/format/segment.md, "Delta frames"; docs/decisions/delta-frames.md).
 const (
-	foldedMagic = 0x01 // first byte of a folded frame; a zstd frame begins with 0x28
-	foldStreams = 3    // codes, text, binary
-	foldHead    = 8 * foldStreams
+	deltaMagic   = 0x01 // first byte of a delta frame; a zstd frame begins with 0x28
+	deltaStreams = 3    // codes, text, binary
+	deltaHead    = 8*deltaStreams + 4
 
-	foldNull      = 0 // as the tags of tuples
-	foldUnchanged = 1
-	foldPlain     = 2  // uvarint length; the bytes are in the text stream
-	foldUUID      = 3  // 16 bytes in the binary stream
-	foldHex       = 4  // uvarint n; n bytes in the binary stream, shown as \x and 2n digits
-	foldStep      = 5  // 1 byte: the difference to the integer before
-	foldEdit      = 6  // edits of the value before
-	foldRecall    = 8  // + k: the value before k others
-	foldMemory    = 4  // values of a column that are remembered: a power of two
-	foldShort     = 16 // + n: n bytes in the text stream, at most foldLongest
-	foldLongest   = 255 - foldShort
+	deltaNull      = 0 // as the tags of tuples
+	deltaUnchanged = 1
+	deltaPlain     = 2  // uvarint length; the bytes are in the text stream
+	deltaUUID      = 3  // 16 bytes in the binary stream
+	deltaHex       = 4  // uvarint n; n bytes in the binary stream, shown as \x and 2n digits
+	deltaStep      = 5  // 1 byte: the difference to the integer before
+	deltaEdit      = 6  // edits of the value before
+	deltaRecall    = 8  // + k: the value before k others
+	deltaMemory    = 4  // values of a column that are remembered: a power of two
+	deltaShort     = 16 // + n: n bytes in the text stream, at most deltaLongest
+	deltaLongest   = 255 - deltaShort
 )
 
 // What the writer tries.
 const (
-	foldLook      = 8 << 10 // raw bytes, or an eighth of the frame, after which it looks whether it pays
-	foldSmallest  = 512     // raw bytes of a frame
-	foldColumns   = 1600    // PostgreSQL's MaxTupleAttributeNumber
+	deltaLook     = 8 << 10 // raw bytes, or an eighth of the frame, after which it looks whether it pays
+	deltaSmallest = 512     // raw bytes of a frame
+	deltaColumns  = 1600    // PostgreSQL's MaxTupleAttributeNumber
 	recallLongest = 64      // bytes of a value that is compared with more than the one before
 	editShortest  = 4       // bytes of an edited value
 	editLongest   = 16 << 10
@@ -40,48 +40,49 @@ const (
 // span is a value's place in the tuples.
 type span struct{ from, to int }
 
-// foldColumn remembers the last values of a column.
-type foldColumn struct {
-	past  [foldMemory]span
+// deltaColumn remembers the last values of a column.
+type deltaColumn struct {
+	past  [deltaMemory]span
 	count int // values so far; NULL is none
 	vain  int // edits in a row that did not pay
 }
 
 // recall returns the value before k others, which must be there.
-func (c *foldColumn) recall(k int) span { return c.past[(c.count-1-k)&(foldMemory-1)] }
+func (c *deltaColumn) recall(k int) span { return c.past[(c.count-1-k)&(deltaMemory-1)] }
 
 // known is the number of values that can be recalled.
-func (c *foldColumn) known() int { return min(c.count, foldMemory) }
+func (c *deltaColumn) known() int { return min(c.count, deltaMemory) }
 
-func (c *foldColumn) add(s span) {
-	c.past[c.count&(foldMemory-1)] = s
+func (c *deltaColumn) add(s span) {
+	c.past[c.count&(deltaMemory-1)] = s
 	c.count++
 }
 
-// folder folds frames. Its memory is used again for the next.
-type folder struct {
+// deltaEncoder encodes frames. Its memory is used again for the next.
+type deltaEncoder struct {
 	codes, text, bin []byte
-	columns          []foldColumn
+	sum              uint32 // of the tuples
+	columns          []deltaColumn
 }
 
 // resetColumns forgets all columns, of which there are n now.
-func resetColumns(columns []foldColumn, n int) []foldColumn {
+func resetColumns(columns []deltaColumn, n int) []deltaColumn {
 	if cap(columns) < n {
-		return make([]foldColumn, n)
+		return make([]deltaColumn, n)
 	}
 	columns = columns[:n]
 	clear(columns)
 	return columns
 }
 
-// fold takes whole tuples of so many columns. It returns false where they are not worth it, or are not whole.
-func (f *folder) fold(raw []byte, columns int) bool {
-	if len(raw) < foldSmallest || columns == 0 || columns > foldColumns {
+// encode takes whole tuples of so many columns. It returns false where they are not worth it, or are not whole.
+func (f *deltaEncoder) encode(raw []byte, columns int) bool {
+	if len(raw) < deltaSmallest || columns == 0 || columns > deltaColumns {
 		return false
 	}
 	f.codes, f.text, f.bin = f.codes[:0], f.text[:0], f.bin[:0]
 	f.columns = resetColumns(f.columns, columns)
-	column, look := 0, max(len(raw)/8, foldLook)
+	column, look := 0, max(len(raw)/8, deltaLook)
 	for at := 0; at < len(raw); {
 		tag, n := uint64(raw[at]), 1
 		if tag >= 0x80 {
@@ -110,15 +111,16 @@ func (f *folder) fold(raw []byte, columns int) bool {
 			look = len(raw)
 		}
 	}
+	f.sum = checksum(raw)
 	return column == 0 && f.pays(len(raw))
 }
 
 // pays reports whether what was made of so many bytes is enough smaller.
-func (f *folder) pays(raw int) bool {
-	return len(f.codes)+len(f.text)+len(f.bin)+foldHead < raw*3/4
+func (f *deltaEncoder) pays(raw int) bool {
+	return len(f.codes)+len(f.text)+len(f.bin)+deltaHead < raw*3/4
 }
 
-func (f *folder) value(raw []byte, c *foldColumn, s span) {
+func (f *deltaEncoder) value(raw []byte, c *deltaColumn, s span) {
 	v := raw[s.from:s.to]
 	if !f.recalled(raw, c, v) && !f.binary(v) && !f.edited(raw, c, v) {
 		f.plain(v)
@@ -126,28 +128,28 @@ func (f *folder) value(raw []byte, c *foldColumn, s span) {
 	c.add(s)
 }
 
-func (f *folder) plain(v []byte) {
-	if len(v) <= foldLongest {
-		f.codes = append(f.codes, foldShort+byte(len(v)))
+func (f *deltaEncoder) plain(v []byte) {
+	if len(v) <= deltaLongest {
+		f.codes = append(f.codes, deltaShort+byte(len(v)))
 	} else {
-		f.codes = binary.AppendUvarint(append(f.codes, foldPlain), uint64(len(v)))
+		f.codes = binary.AppendUvarint(append(f.codes, deltaPlain), uint64(len(v)))
 	}
 	f.text = append(f.text, v...)
 }
 
 // recalled writes a value that its column had shortly before, or an integer that is near to the one before.
-func (f *folder) recalled(raw []byte, c *foldColumn, v []byte) bool {
+func (f *deltaEncoder) recalled(raw []byte, c *deltaColumn, v []byte) bool {
 	known := c.known()
 	if known == 0 {
 		return false
 	}
 	last := c.recall(0)
 	if string(raw[last.from:last.to]) == string(v) {
-		f.codes = append(f.codes, foldRecall)
+		f.codes = append(f.codes, deltaRecall)
 		return true
 	}
 	if step, ok := difference(raw[last.from:last.to], v); ok {
-		f.codes = append(f.codes, foldStep, byte(step))
+		f.codes = append(f.codes, deltaStep, byte(step))
 		return true
 	}
 	if len(v) > recallLongest {
@@ -155,7 +157,7 @@ func (f *folder) recalled(raw []byte, c *foldColumn, v []byte) bool {
 	}
 	for k := 1; k < known; k++ {
 		if p := c.recall(k); string(raw[p.from:p.to]) == string(v) {
-			f.codes = append(f.codes, foldRecall+byte(k))
+			f.codes = append(f.codes, deltaRecall+byte(k))
 			return true
 		}
 	}
@@ -163,17 +165,17 @@ func (f *folder) recalled(raw []byte, c *foldColumn, v []byte) bool {
 }
 
 // binary writes a value whose digits are hexadecimal.
-func (f *folder) binary(v []byte) bool {
+func (f *deltaEncoder) binary(v []byte) bool {
 	if isUUID(v) {
 		for _, p := range [...]span{{0, 8}, {9, 13}, {14, 18}, {19, 23}, {24, 36}} {
 			f.bin = appendHex(f.bin, v[p.from:p.to])
 		}
-		f.codes = append(f.codes, foldUUID)
+		f.codes = append(f.codes, deltaUUID)
 		return true
 	}
 	if isHex(v) {
 		f.bin = appendHex(f.bin, v[2:])
-		f.codes = binary.AppendUvarint(append(f.codes, foldHex), uint64(len(v)/2-1))
+		f.codes = binary.AppendUvarint(append(f.codes, deltaHex), uint64(len(v)/2-1))
 		return true
 	}
 	return false
@@ -181,12 +183,12 @@ func (f *folder) binary(v []byte) bool {
 
 // edited writes a value by words of the one before that it has replaced. If that isn't much shorter than the value,
 // it takes back what it wrote.
-func (f *folder) edited(raw []byte, c *foldColumn, v []byte) bool {
+func (f *deltaEncoder) edited(raw []byte, c *deltaColumn, v []byte) bool {
 	if c.count == 0 || len(v) < editShortest || len(v) > editLongest || c.vain >= editPatience && c.count%editRetry != 0 {
 		return false
 	}
 	codes, text := len(f.codes), len(f.text)
-	f.codes = append(f.codes, foldEdit)
+	f.codes = append(f.codes, deltaEdit)
 	last := c.recall(0)
 	prev, most := raw[last.from:last.to], codes+text+8
 	var e edit
@@ -214,7 +216,7 @@ type edit struct {
 
 // replace writes that, after same bytes in common, the word at which they end is replaced by another; or the whole rest, where
 // no word is.
-func (f *folder) replace(e *edit, prev, v []byte, same int) {
+func (f *deltaEncoder) replace(e *edit, prev, v []byte, same int) {
 	word := e.at + same
 	for word > e.at && isWord[v[word-1]] {
 		word--
@@ -235,16 +237,17 @@ func (f *folder) replace(e *edit, prev, v []byte, same int) {
 	e.at, e.before = end, before
 }
 
-// appendTo encodes what was folded, by columns of that number.
-func (f *folder) appendTo(dst []byte, columns int) []byte {
-	dst = binary.AppendUvarint(append(dst, foldedMagic), uint64(columns))
+// appendTo encodes what encode left, by columns of that number.
+func (f *deltaEncoder) appendTo(dst []byte, columns int) []byte {
+	dst = binary.AppendUvarint(append(dst, deltaMagic), uint64(columns))
 	head := len(dst)
-	dst = append(dst, make([]byte, foldHead)...)
-	for i, s := range [foldStreams][]byte{f.codes, f.text, f.bin} {
+	dst = append(dst, make([]byte, deltaHead)...)
+	for i, s := range [deltaStreams][]byte{f.codes, f.text, f.bin} {
 		start := len(dst)
 		dst = compress(dst, s)
 		binary.LittleEndian.PutUint32(dst[head+8*i:], uint32(len(dst)-start))
 		binary.LittleEndian.PutUint32(dst[head+8*i+4:], uint32(len(s)))
 	}
+	binary.LittleEndian.PutUint32(dst[head+8*deltaStreams:], f.sum)
 	return dst
 }

@@ -27,17 +27,22 @@ func tuples(rows ...[]any) (raw []byte, columns int) {
 	return raw, columns
 }
 
-// requireFolds folds, and requires that the result gives the same again and is smaller than limit.
-func requireFolds(t testing.TB, raw []byte, columns, limit int) []byte {
-	var f folder
-	require.True(t, f.fold(raw, columns), "it was not folded")
+// requireDelta encodes, and requires that the result gives the same again and is smaller than limit.
+func requireDelta(t testing.TB, raw []byte, columns, limit int) []byte {
+	var f deltaEncoder
+	require.True(t, f.encode(raw, columns), "it was not encoded")
 	stored := f.appendTo(nil, columns)
-	require.True(t, isFolded(stored, len(raw)))
+	require.True(t, isDelta(stored, len(raw)))
 	require.Less(t, len(stored), limit)
-	var u unfolder
-	got, err := u.unfold(nil, stored, len(raw))
+	var u deltaDecoder
+	got, err := u.decode(nil, stored, len(raw))
 	require.NoError(t, err)
 	require.Equal(t, raw, got)
+	_, err = u.decode(nil, append(stored[:len(stored):len(stored)], 0), len(raw))
+	require.Error(t, err)
+	stored[len(binary.AppendUvarint([]byte{deltaMagic}, uint64(columns)))+deltaHead-1] ^= 1
+	_, err = u.decode(nil, stored, len(raw))
+	require.ErrorContains(t, err, "other tuples than were written")
 	return stored
 }
 
@@ -58,18 +63,18 @@ func fewRows() (raw []byte, columns int) {
 	return tuples(rows...)
 }
 
-func TestFoldedTuplesComeBack(t *testing.T) {
+func TestDeltaTuplesComeBack(t *testing.T) {
 	var events [][]any
 	for i := range 500 {
 		events = append(events, eventRow(i))
 	}
 	raw, columns := tuples(events...)
-	stored := requireFolds(t, raw, columns, len(raw)/3)
+	stored := requireDelta(t, raw, columns, len(raw)/3)
 	require.Less(t, len(stored), len(compress(nil, raw))*3/4, "zstd alone does as well")
 }
 
-// TestFoldedValues folds pairs of values in turn, so that each is made from the other.
-func TestFoldedValues(t *testing.T) {
+// TestDeltaValues encodes pairs of values in turn, so that each is made from the other.
+func TestDeltaValues(t *testing.T) {
 	long := strings.Repeat("word, ", 40)
 	for _, pair := range [][2]string{
 		{"", "a"}, {"9", "10"}, {"99", "100"}, {"0", "127"}, {"0", "128"}, {"128", "0"}, {"007", "008"}, {"-1", "0"},
@@ -88,12 +93,12 @@ func TestFoldedValues(t *testing.T) {
 				rows = append(rows, []any{pair[i%2], same, nil})
 			}
 			raw, columns := tuples(rows...)
-			requireFolds(t, raw, columns, len(raw))
+			requireDelta(t, raw, columns, len(raw))
 		})
 	}
 }
 
-func TestFoldRandomRows(t *testing.T) {
+func TestDeltaOfRandomRows(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		alphabet := "01289 abz,-\\x\xe9"[:2+rnd.IntN(12)]
@@ -115,18 +120,18 @@ func TestFoldRandomRows(t *testing.T) {
 			rows = append(rows, row)
 		}
 		raw, columns := tuples(rows...)
-		var f folder
-		if !f.fold(raw, columns) {
+		var f deltaEncoder
+		if !f.encode(raw, columns) {
 			continue
 		}
-		var u unfolder
-		got, err := u.unfold(nil, f.appendTo(nil, columns), len(raw))
+		var u deltaDecoder
+		got, err := u.decode(nil, f.appendTo(nil, columns), len(raw))
 		require.NoError(t, err, "seed %d", seed)
 		require.Equal(t, raw, got, "seed %d", seed)
 	}
 }
 
-func TestFoldRefuses(t *testing.T) {
+func TestDeltaRefuses(t *testing.T) {
 	var rows [][]any
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
@@ -137,17 +142,17 @@ func TestFoldRefuses(t *testing.T) {
 		rows = append(rows, []any{string(b)})
 	}
 	raw, columns := tuples(rows...)
-	var f folder
-	require.False(t, f.fold(raw, columns), "nothing in common")
+	var f deltaEncoder
+	require.False(t, f.encode(raw, columns), "nothing in common")
 	raw, columns = fewRows()
-	require.True(t, f.fold(raw, columns))
-	require.False(t, f.fold(raw[:len(raw)-1], columns), "half of a value")
-	require.False(t, f.fold(raw[:len(raw)-19], columns), "half of a tuple")
-	require.False(t, f.fold(raw, columns+1))
-	require.False(t, f.fold(raw, 0))
+	require.True(t, f.encode(raw, columns))
+	require.False(t, f.encode(raw[:len(raw)-1], columns), "half of a value")
+	require.False(t, f.encode(raw[:len(raw)-19], columns), "half of a tuple")
+	require.False(t, f.encode(raw, columns+1))
+	require.False(t, f.encode(raw, 0))
 }
 
-// similarEvents are transactions whose rows are folded, updates and deletes too, with a row between that spans blocks.
+// similarEvents are transactions whose rows are delta frames, updates and deletes too, with a row between that spans blocks.
 func similarEvents() (events []*event) {
 	rel := &Relation{ID: 16400, Namespace: "public", Name: "events", Identity: 'f'}
 	for i := range len(eventRow(0)) {
@@ -184,12 +189,12 @@ func similarEvents() (events []*event) {
 	return events
 }
 
-// TestWriterFolds writes a segment with folded frames; the golden files hold what they are.
-func TestWriterFolds(t *testing.T) {
+// TestWriterOfDeltaFrames writes a segment with delta frames; the golden files hold what they are.
+func TestWriterOfDeltaFrames(t *testing.T) {
 	events := similarEvents()
 	r := NewReader(writeSegment(t, testOptions(1500, 2000), events).files(), ReaderOptions{})
 	defer r.Close()
-	folded := map[uint32]bool{}
+	delta := map[uint32]bool{}
 	for _, e := range events {
 		rec, err := r.Next()
 		require.NoError(t, err)
@@ -197,14 +202,14 @@ func TestWriterFolds(t *testing.T) {
 		for _, f := range r.block.frames {
 			b := sized(nil, int(f.dirEntry.stored))
 			require.NoError(t, r.part.readAt(b, f.offset))
-			folded[r.block.number] = folded[r.block.number] || isFolded(b, int(f.dirEntry.raw))
+			delta[r.block.number] = delta[r.block.number] || isDelta(b, int(f.dirEntry.raw))
 		}
 	}
 	_, err := r.Next()
 	require.ErrorIs(t, err, io.EOF)
-	require.True(t, folded[0])
+	require.True(t, delta[0])
 	plain := 0
-	for _, is := range folded {
+	for _, is := range delta {
 		if !is {
 			plain++
 		}
@@ -212,20 +217,27 @@ func TestWriterFolds(t *testing.T) {
 	require.Positive(t, plain, "those of the large row")
 }
 
-func FuzzUnfold(f *testing.F) {
+func FuzzDeltaDecode(f *testing.F) {
 	raw, columns := fewRows()
-	var fold folder
-	require.True(f, fold.fold(raw, columns))
-	f.Add(fold.codes, fold.text, fold.bin, columns, len(raw))
+	var encoder deltaEncoder
+	require.True(f, encoder.encode(raw, columns))
+	f.Add(encoder.codes, encoder.text, encoder.bin, columns, len(raw))
 	f.Fuzz(func(t *testing.T, codes, text, bin []byte, columns, size int) {
 		if columns < 1 || columns > maxColumns || size < 1 || size > 1<<20 {
 			return
 		}
-		stored := (&folder{codes: codes, text: text, bin: bin}).appendTo(nil, columns)
-		var u unfolder
-		got, err := u.unfold(nil, stored, size)
+		stored := (&deltaEncoder{codes: codes, text: text, bin: bin}).appendTo(nil, columns)
+		var u deltaDecoder
+		_, sum, err := u.load(stored, size)
 		if err != nil {
 			return
+		}
+		got, err := u.expand(nil, columns, size)
+		if err != nil {
+			return
+		}
+		if _, err := u.decode(nil, stored, size); (err == nil) != (checksum(got) == sum) {
+			t.Fatal("the checksum is of something else")
 		}
 		if len(got) != size {
 			t.Fatal("another length")
@@ -242,20 +254,20 @@ func FuzzUnfold(f *testing.F) {
 	})
 }
 
-// FuzzFold folds what may be tuples.
-func FuzzFold(f *testing.F) {
+// FuzzDelta encodes what may be tuples.
+func FuzzDelta(f *testing.F) {
 	raw, columns := fewRows()
 	f.Add(raw, columns)
 	f.Fuzz(func(t *testing.T, raw []byte, columns int) {
 		if len(raw) == 0 || columns < 1 {
 			return
 		}
-		var fold folder
-		if !canonical(raw) || !fold.fold(raw, columns) {
+		var encoder deltaEncoder
+		if !canonical(raw) || !encoder.encode(raw, columns) {
 			return
 		}
-		var u unfolder
-		got, err := u.unfold(nil, fold.appendTo(nil, columns), len(raw))
+		var u deltaDecoder
+		got, err := u.decode(nil, encoder.appendTo(nil, columns), len(raw))
 		require.NoError(t, err)
 		require.Equal(t, raw, got)
 	})
