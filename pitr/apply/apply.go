@@ -90,6 +90,7 @@ type Applier struct {
 	changed    bool                      // by the open transaction: the schema
 	settled    segment.LSN               // commit of the last transaction that changed the schema
 	recent     recent                    // transactions that changed the schema last
+	defaults   recent                    // those that changed default privileges
 	namings    namings                   // what they gave other names
 	labels     map[uint32]*formerLabels  // of enums, by their OIDs on the target
 	holds      holds

@@ -226,6 +226,7 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 	}
 	a.namings.add(e.steps)
 	a.renameLabels(e.steps)
+	a.tellMembers(m)
 	if m.Tag == "ALTER TYPE" {
 		if err := a.giveLabels(ctx); err != nil {
 			return err
@@ -238,6 +239,20 @@ func (a *Applier) change(ctx context.Context, m *ddl.Message, at segment.LSN) er
 		a.live[oid] = &Live{Reset: true}
 	}
 	return nil
+}
+
+// tellMembers notes that the members of an extension may have got other privileges than at the source: the message of what made
+// them doesn't hold these.
+func (a *Applier) tellMembers(m *ddl.Message) {
+	switch m.Tag {
+	case "ALTER DEFAULT PRIVILEGES":
+		a.defaults.add(a.begin.XID)
+	case "CREATE EXTENSION", "ALTER EXTENSION":
+		others := slices.DeleteFunc(slices.Clone(a.defaults), func(xid uint32) bool { return xid == a.begin.XID })
+		if !others.seenBy(m.Snapshot) {
+			a.tell(a.describe(m) + ": look at the privileges on its members, for default privileges were changed meanwhile")
+		}
+	}
 }
 
 // passOver decides about a change that could not be made, and was undone.

@@ -20,7 +20,7 @@ type kind struct {
 	// solo changes are made while no other session changes anything. They drop what another session's uncommitted
 	// statement may have made use of, and PostgreSQL locks nothing against that: it is left with a thing that depends on nothing. Or they
 	// change what rows of open transactions are printed as: the replay, in the order of commits, finds no such label any more, and stops there. Or they
-	// copy comments, indexes and statistics, which LIKE does not lock.
+	// copy comments, indexes and statistics, which LIKE does not lock. Or they give privileges on what an extension's script makes.
 	solo bool
 }
 
@@ -333,9 +333,10 @@ var access = []kind{
 	exact("grant others", `GRANT [[USAGE ON SCHEMA {schema}|USAGE ON SEQUENCE {sequence}|EXECUTE ON FUNCTION {function}|USAGE ON TYPE {anytype}]] TO {role}`),
 	exact("revoke", `REVOKE [[SELECT|ALL|UPDATE]] ON {anytable} FROM {role} CASCADE`),
 	exact("revoke from all", `REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC`),
-	exact("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM|GRANT USAGE ON TYPES TO]] {role}`),
+	exact("default privileges", `ALTER DEFAULT PRIVILEGES [[|FOR ROLE evolve_alice]] [[|IN SCHEMA play]] [[GRANT SELECT ON TABLES TO|REVOKE SELECT ON TABLES FROM]] {role}`),
 	exact("revoke columns", `{table.silent}REVOKE SELECT ({column}) ON {table} FROM {role}`),
-	exact("default privileges of others", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT EXECUTE ON FUNCTIONS TO|GRANT USAGE ON SEQUENCES TO|REVOKE USAGE ON SEQUENCES FROM]] {role}`),
+	exact("default privileges of others", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT USAGE ON SEQUENCES TO|REVOKE USAGE ON SEQUENCES FROM]] {role}`),
+	solo("default privileges of members", `ALTER DEFAULT PRIVILEGES [[|IN SCHEMA play]] [[GRANT EXECUTE ON FUNCTIONS TO|GRANT USAGE ON TYPES TO]] {role}`),
 	solo("drop owned", `DROP OWNED BY evolve_bob CASCADE`),
 }
 

@@ -317,14 +317,15 @@ BEGIN
   IF account IS NULL THEN
     RAISE EXCEPTION 'who ran it is not known';
   END IF;
-  -- Where there was nothing to revoke no row of the catalog keeps another's GRANT apart, which may be committed first and
-  -- would be revoked by the replay.
-  IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND tidemark.ddl_recall('defaults') = tidemark.ddl_defaults() THEN
-    RETURN;
-  END IF;
   GET DIAGNOSTICS stack = PG_CONTEXT;
   -- Ours are the innermost frames, up to the event trigger's.
   stack := regexp_replace(stack, '^.*?PL/pgSQL function (tidemark\.)?ddl_event\(\) line [0-9]+ at [A-Z ]+(\n|$)', '');
+  -- Where there was nothing to revoke no row of the catalog keeps another's GRANT apart, which may be committed first and would be
+  -- revoked by the replay. The statement counts among those of its text all the same.
+  IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND tidemark.ddl_recall('defaults') = tidemark.ddl_defaults() THEN
+    PERFORM tidemark.ddl_statement(stack, settings ->> 'standard_conforming_strings' = 'on', tag, '{}', true);
+    RETURN;
+  END IF;
   -- A statement that drops something has its message written at that event, before what users' event triggers do after it.
   key := md5(stack || tag) || ' ';
   IF event = 'sql_drop' THEN
