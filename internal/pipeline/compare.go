@@ -120,6 +120,8 @@ func (r *resent) passed() error {
 type divergedError struct {
 	reason string
 	fork   segment.LSN // where the server left the archive's line of WAL, 0 if that isn't known
+	// timeline is the one that the server was on then: another may have taken its place since.
+	timeline int32
 }
 
 // rolledBack is the error for a server whose WAL ends before the archive does.

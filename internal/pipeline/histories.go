@@ -87,7 +87,7 @@ func (r *runner) beginHistory(ctx context.Context, why *divergedError) error {
 func (r *runner) appendNextHistory(ctx context.Context, conn *pgx.Conn, facts sourceFacts, from segment.LSN, why *divergedError) error {
 	parent, _ := r.catalog.View().Newest()
 	r.log.Warn("a new history begins", "reason", why.reason, "from", from)
-	begins := catalog.History{Parent: parent.Number, Fork: why.fork, Reason: why.reason}
+	begins := catalog.History{Parent: parent.Number, Fork: why.fork, Timeline: why.timeline, Reason: why.reason}
 	if err := r.appendHistory(ctx, conn, facts, from, begins); err != nil {
 		return err
 	}
@@ -113,11 +113,15 @@ func (r *runner) slotPosition(ctx context.Context, conn *pgx.Conn) (segment.LSN,
 	return created.ConsistentPoint, nil
 }
 
-// appendHistory appends the history entry that begins at from; begins says why, and what it follows.
+// appendHistory appends the history entry that begins at from; begins says why, and what it follows. Its fork is that of a
+// server on its timeline, another than which the fork says nothing of.
 func (r *runner) appendHistory(ctx context.Context, conn *pgx.Conn, facts sourceFacts, from segment.LSN, begins catalog.History) error {
 	timeline, err := readTimeline(ctx, conn)
 	if err != nil {
 		return err
+	}
+	if timeline != begins.Timeline {
+		begins.Fork = 0
 	}
 	begins.SystemID, begins.Timeline, begins.ServerVersion = facts.systemID, timeline, facts.version
 	begins.Database, begins.Encoding = facts.database, facts.encoding

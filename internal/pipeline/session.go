@@ -83,7 +83,7 @@ func (r *runner) judge(ctx context.Context, view *catalog.View, h catalog.Histor
 	j := compare(&h.Begins, timeline, h.End, id)
 	switch j.verdict {
 	case newHistory:
-		return nil, &divergedError{reason: j.reason, fork: j.fork}
+		return nil, &divergedError{reason: j.reason, fork: j.fork, timeline: id.Timeline}
 	case gap:
 		return nil, fault.New(fault.Gap, gapHint, "history %d has a hole: %s", h.Number, j.reason)
 	}
