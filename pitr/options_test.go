@@ -1,6 +1,7 @@
 package pitr
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,7 +76,10 @@ func TestRestoreOptions(t *testing.T) {
 		require.Equal(t, map[string]string{"app.two": want["app.two"], "app.parts_1": want["app.parts_1"]}, got)
 		require.Contains(t, rep.Notes, "foreign key two_id_fkey of app.two was left out: the table it references is not restored")
 		require.NotContains(t, rep.Rows, "app.one")
-		rep = w.restore(Target{Kind: ToLatest}, "owned_one", func(o *Options) { o.Tables = []string{"*.one", "down"} })
+		require.NotContains(t, strings.Join(rep.Notes, "\n"), "no table of")
+		rep = w.restore(Target{Kind: ToLatest}, "owned_one", func(o *Options) { o.Tables = []string{"*.one", "down", "oen"} })
+		require.Contains(t, rep.Notes, `no table of the base snapshot, and none that was written to since, matches "oen"`)
+		require.NotContains(t, strings.Join(rep.Notes, "\n"), `matches "down"`)
 		require.Equal(t, map[string]string{"app.one": want["app.one"], "app.down": want["app.down"]}, hashes(t, "owned_one"))
 		require.Equal(t, "43", server.MustQuery(t, "owned_one", "insert into app.one default values returning id::text"))
 		require.Equal(t, TableRows{Copied: 2, Inserted: 40, Deleted: 1}, rep.Rows["app.one"])

@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -102,7 +103,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 		conn.encoding = "SQL_ASCII"
 	}
 	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication, o.Plan.SchemaChanges > 0 && !o.DataOnly && o.AsSchema == "")
-	if len(filter) > 0 && len(r.chosen.tables) == 0 && !o.makesTable(filter) {
+	if len(filter) > 0 && !r.chooses(filter) {
 		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
 	}
 	if o.AsSchema != "" {
@@ -120,7 +121,19 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if k := p.LastKept; k != nil && k.LSN >= p.Snapshot.LSN {
 		r.report.ReachedLSN, r.report.ReachedTime = k.LSN, k.Time
 	}
+	for i, p := range filter {
+		if !r.chooses(tableFilter{p}) && i < len(o.Tables) {
+			r.note(fmt.Sprintf("no table of the base snapshot, and none that was written to since, matches %q", o.Tables[i]))
+		}
+	}
 	return r, nil
+}
+
+// chooses reports whether a filter takes any table.
+func (r *run) chooses(filter tableFilter) bool {
+	partitioned := func(it basesnapshot.SchemaItem) bool { return it.Kind == "TABLE" && filter.match(it.Namespace, it.Name) }
+	loaded := func(t *basesnapshot.Table) bool { return filter.match(t.Namespace, t.Name) }
+	return slices.ContainsFunc(r.chosen.tables, loaded) || slices.ContainsFunc(r.chosen.items, partitioned) || r.o.makesTable(filter)
 }
 
 // makesTable reports whether the replay writes to a table that the patterns choose. One that the base snapshot
