@@ -31,7 +31,9 @@ func newDiskSegment(t testing.TB) *diskSegment {
 	return d
 }
 
+// heap is what is in use after a collection: how late that comes otherwise is the machine's affair.
 func heap() uint64 {
+	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse
@@ -130,7 +132,7 @@ func TestHugeValuesKeepMemoryFlat(t *testing.T) {
 	require.NoError(t, w.Message(MessageHeader{Transactional: true, LSN: 1, Prefix: "huge", Size: messageSize}))
 	wantMessage := fill(messageSize)
 	s := d.close(w)
-	require.Less(t, d.growth(), uint64(64), "MiB of heap while writing")
+	require.Less(t, d.growth(), uint64(32), "MiB of heap while writing")
 	t.Logf("writing: %d MiB of heap, %d parts, stored/raw %.3f", d.growth(), s.Parts, float64(s.StoredBytes)/float64(s.RawBytes))
 
 	temp := t.TempDir()
@@ -166,7 +168,7 @@ func TestHugeValuesKeepMemoryFlat(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, large)
-	require.Less(t, d.growth(), uint64(64), "MiB of heap while reading")
+	require.Less(t, d.growth(), uint64(32), "MiB of heap while reading")
 	t.Logf("reading: %d MiB of heap", d.growth())
 }
 
