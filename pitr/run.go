@@ -131,7 +131,9 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 
 // chooses reports whether a filter takes any table.
 func (r *run) chooses(filter tableFilter) bool {
-	partitioned := func(it basesnapshot.SchemaItem) bool { return it.Kind == "TABLE" && filter.match(it.Namespace, it.Name) }
+	partitioned := func(it basesnapshot.SchemaItem) bool {
+		return it.Kind == "TABLE" && filter.match(it.Namespace, it.Name)
+	}
 	loaded := func(t *basesnapshot.Table) bool { return filter.match(t.Namespace, t.Name) }
 	return slices.ContainsFunc(r.chosen.tables, loaded) || slices.ContainsFunc(r.chosen.items, partitioned) || r.o.makesTable(filter)
 }

@@ -124,7 +124,7 @@ const (
 	maxOps      = 20_000
 	maxPending  = 16 << 20
 	maxInFlight = 48 << 20
-	maxBatch    = 64 << 20 // bytes after which the workers commit, at the end of a source transaction
+	maxBatch    = 16 << 20 // bytes after which the workers commit, at the end of a source transaction
 )
 
 // New opens the connections. The context bounds the Applier's whole life: when it ends, the workers do.
@@ -152,6 +152,7 @@ func New(ctx context.Context, o Options) (*Applier, error) {
 			return nil, err
 		}
 		w := newWorker(conn, a.budget)
+		w.unseen = o.Atomic == nil
 		w.single = o.Single
 		a.workers = append(a.workers, w)
 		a.group.Go(func() error { return w.run(ctx) })

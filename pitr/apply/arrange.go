@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"hash/maphash"
 	"slices"
@@ -51,19 +52,24 @@ type arranger struct {
 	groups map[*statement]uint32
 	order  []place
 	ops    []op
+	newest map[uint64]uint32 // by the hash of a key: the last operation on it
+	key    []byte
 }
 
 // place is where an operation goes: after as many rounds as its key had operations before, with those of its shape.
 type place struct{ round, group, at uint32 }
 
 func newArranger() arranger {
-	return arranger{seed: maphash.MakeSeed(), last: map[uint64]uint32{}, groups: map[*statement]uint32{}}
+	return arranger{seed: maphash.MakeSeed(), last: map[uint64]uint32{}, groups: map[*statement]uint32{}, newest: map[uint64]uint32{}}
 }
 
 // arrange sorts the operations of a buffer, between those that must stay where they are.
 func (w *worker) arrange(b *buffer) {
 	if w.single || !b.table.commutes || len(b.ops) < shortestRun {
 		return
+	}
+	if w.unseen {
+		w.dropSuperseded(b)
 	}
 	from := 0
 	for i := range b.ops {
@@ -73,6 +79,39 @@ func (w *worker) arrange(b *buffer) {
 		}
 	}
 	w.arrangePart(b, b.ops[from:])
+}
+
+// dropSuperseded leaves out each update that a later one of the same columns of the same row follows before anything else happens to
+// that row. All of a buffer is in one transaction: nobody sees what lies between. Rows that are updated again and
+// again, as counters are, would otherwise grow a version for each, and every update has to pass those before it.
+func (w *worker) dropSuperseded(b *buffer) {
+	r := &w.arranger
+	clear(r.newest)
+	dropped := false
+	for i := range b.ops {
+		o := &b.ops[i]
+		if o.stmt != b.table.insert && o.stmt.many == "" {
+			clear(r.newest)
+			continue
+		}
+		h := w.keyHash(b, o)
+		if before, ok := r.newest[h]; ok && b.ops[before].stmt == o.stmt && o.stmt.keepsKey(b.table) {
+			r.key = append(r.key[:0], w.key...)
+			if w.keyHash(b, &b.ops[before]); bytes.Equal(r.key, w.key) {
+				b.ops[before].stmt, dropped = nil, true
+			}
+		}
+		r.newest[h] = uint32(i)
+	}
+	if dropped {
+		b.ops = slices.DeleteFunc(b.ops, func(o op) bool { return o.stmt == nil })
+	}
+}
+
+// keepsKey reports whether a statement updates rows and leaves their keys as they are.
+func (s *statement) keepsKey(t *table) bool {
+	set := s.newCols[:min(s.keyFrom, len(s.newCols))]
+	return s.op == segment.OpUpdate && !slices.ContainsFunc(set, func(c int) bool { return slices.Contains(t.keys, c) })
 }
 
 func (w *worker) arrangePart(b *buffer, ops []op) {

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -69,8 +70,11 @@ func TestBuffersAreSortedWhereNothingIsLost(t *testing.T) {
 		CREATE TABLE excluded (id int PRIMARY KEY, u text, n text, EXCLUDE USING hash (u WITH =)); CREATE TABLE numbered (id numeric PRIMARY KEY, u text, n text);
 		CREATE TABLE partial (id int PRIMARY KEY, u text, n text); CREATE UNIQUE INDEX ON partial (u) WHERE n <> ''`)
 	sorted := map[string]bool{"only_key": true, "two_keys": false, "excluded": false, "numbered": false, "partial": false}
-	for name, commutes := range sorted {
-		t.Run(name, func(t *testing.T) {
+	for i := range 2 * len(sorted) {
+		name, atomic := slices.Sorted(maps.Keys(sorted))[i/2], i%2 == 0
+		commutes := sorted[name]
+		t.Run(fmt.Sprintf("%s, atomic %v", name, atomic), func(t *testing.T) {
+			server.MustExec(t, "sorted", "TRUNCATE "+name)
 			keyType := uint32(int4OID)
 			if name == "numbered" {
 				keyType = 1700
@@ -81,6 +85,11 @@ func TestBuffersAreSortedWhereNothingIsLost(t *testing.T) {
 				c.free = append(c.free, fmt.Sprintf("u%d", i))
 			}
 			a := d.applier(Atomic{})
+			if !atomic {
+				var err error
+				a, err = New(t.Context(), Options{Connect: d.connect, Workers: 2})
+				require.NoError(t, err)
+			}
 			for n := range 20 {
 				at := segment.LSN(1000 * (n + 1))
 				c.out = []segment.Record{{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: at, XID: uint32(n + 1)}}}
@@ -135,4 +144,37 @@ func TestSortedBuffer(t *testing.T) {
 	i, u, x := segment.OpInsert, segment.OpUpdate, segment.OpDelete
 	require.Equal(t, []segment.Op{i, i, i, i, x, x, x, x, u, u, u, u, u, i}, shape)
 	require.Equal(t, rekey, b.ops[12].stmt, "an operation on two keys is passed over")
+}
+
+// TestSupersededUpdates: of a row's updates in a row the last one is made, and only of the same columns.
+func TestSupersededUpdates(t *testing.T) {
+	table := &table{commutes: true, insertKeys: []int{0}, keys: []int{0}, plain: []int{0, 1}}
+	insert := &statement{op: segment.OpInsert, newCols: []int{0, 1}}
+	update := &statement{op: segment.OpUpdate, newCols: []int{1, 0}, keyFrom: 1, many: "some"}
+	other := &statement{op: segment.OpUpdate, newCols: []int{2, 0}, keyFrom: 1, many: "some"}
+	rekey := &statement{op: segment.OpUpdate, newCols: []int{0, 1}, oldCols: []int{0}, keyFrom: 2, many: "some"}
+	remove := &statement{op: segment.OpDelete, oldCols: []int{0}, many: "some"}
+	image := &statement{op: segment.OpUpdate, newCols: []int{1}, oldCols: []int{0, 1}}
+	table.insert = insert
+	b := newBuffer(table)
+	add := func(s *statement, id int) {
+		b.add(s, &segment.Record{New: []segment.Value{text(id), text(0), text(0)}, Old: []segment.Value{text(id), text(0)}}, segment.Begin{})
+	}
+	for _, s := range []*statement{insert, update, update, update, other, update, update, remove, insert, update, rekey, rekey, update, image, update, update} {
+		add(s, 1)
+		add(update, 2)
+	}
+	w := newWorker(nil, nil)
+	w.dropSuperseded(b)
+	var first, second []*statement
+	for i := range b.ops {
+		o := &b.ops[i]
+		if w.values = b.params(w.values[:0], o); o.stmt == update && string(w.values[1]) == "2" {
+			second = append(second, o.stmt)
+		} else {
+			first = append(first, o.stmt)
+		}
+	}
+	require.Len(t, second, 2, "nothing is dropped across an operation that is not understood")
+	require.True(t, slices.Equal([]*statement{insert, update, other, update, remove, insert, update, rekey, rekey, update, image, update}, first))
 }

@@ -19,7 +19,7 @@ type Atomic struct {
 	Progress func(ctx context.Context, conn *pgconn.PgConn, at Position) error
 
 	MaxTransactions int64 // of a batch; 0: not bounded
-	MaxBytes        int64 // of a batch, after which its last transaction ends it; 0: 64 MiB
+	MaxBytes        int64 // of a batch, after which its last transaction ends it; 0: 16 MiB
 }
 
 // Position is how far a target came.

@@ -36,6 +36,7 @@ type worker struct {
 	session  session
 
 	single bool                // a statement for each row, so that an error names its row
+	unseen bool                // nobody looks at the target, and no trigger fires: only a row's last state counts
 	arrays map[uint32]uint32   // array types of the target by their elements' types
 	keys   map[string]struct{} // of the run that is gathered
 	key    []byte
