@@ -23,9 +23,11 @@ func (b *Bench) benchSource(ctx context.Context, scale int, settings ...map[stri
 	if err := server.RunProgram("pgbench", "--initialize", "--quiet", "--scale", fmt.Sprint(scale), server.SocketDSN(database)); err != nil {
 		return nil, err
 	}
-	// It has no key; nothing is ever updated there.
-	if err := server.Exec(ctx, database, "ALTER TABLE pgbench_history REPLICA IDENTITY FULL"); err != nil {
-		return nil, err
+	// The history has no key; nothing is ever updated there.
+	for _, sql := range []string{"ALTER TABLE pgbench_history REPLICA IDENTITY FULL", bankProcedure} {
+		if err := server.Exec(ctx, database, sql); err != nil {
+			return nil, err
+		}
 	}
 	return b.Adopt(ctx, server, database)
 }

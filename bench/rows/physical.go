@@ -41,9 +41,6 @@ var (
 
 // runBank commits pgbench's transactions from within the server, in two sessions.
 func runBank(ctx context.Context, src *lab.Source, n int) error {
-	if err := src.Server.Exec(ctx, src.Database, bankProcedure); err != nil {
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range 2 {
 		g.Go(func() error { return src.Server.Exec(ctx, src.Database, fmt.Sprintf("CALL tpcb(%d, 20)", n/2)) })
