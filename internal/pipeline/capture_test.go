@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -208,16 +209,29 @@ func TestChangeBehindTheCapturesBackIsInexact(t *testing.T) {
 
 // TestTableMadeUnseenIsInexact: EXPLAIN fires no event trigger, whatever it executes.
 func TestTableMadeUnseenIsInexact(t *testing.T) {
-	w := newWorld(t, nil)
-	w.catchUp()
-	r := w.start()
-	r.protected()
-	w.exec("CREATE TABLE seen AS SELECT 1 AS id; EXPLAIN ANALYZE CREATE TABLE unseen AS SELECT 1 AS id; INSERT INTO unseen VALUES (2)")
-	w.archivedPast(w.flush())
-	w.eventually("the inexact table", func() bool { return len(w.view().Inexact()) == 1 })
-	require.Equal(t, []string{"public.unseen"}, w.view().Inexact()[0].Tables)
-	r.snapshotAfter(w.view().Inexact()[0].From)
-	require.NoError(t, r.end())
+	for _, stopped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stopped=%v", stopped), func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.catchUp()
+			var r *running
+			if !stopped {
+				r = w.start()
+				r.protected()
+				// What the session starts from is read after the slot is taken.
+				w.insert(1, 1)
+				w.archivedPast(w.flush())
+			}
+			w.exec("CREATE TABLE seen AS SELECT 1 AS id; EXPLAIN ANALYZE CREATE TABLE unseen AS SELECT 1 AS id; INSERT INTO unseen VALUES (2)")
+			if stopped {
+				r = w.start()
+			}
+			w.archivedPast(w.flush())
+			w.eventually("the inexact table", func() bool { r.lives(); return len(w.view().Inexact()) == 1 })
+			require.Equal(t, []string{"public.unseen"}, w.view().Inexact()[0].Tables)
+			r.snapshotAfter(w.view().Inexact()[0].From)
+			require.NoError(t, r.end())
+		})
+	}
 }
 
 func TestWhatNoEventTriggerSeesAsksForASnapshot(t *testing.T) {

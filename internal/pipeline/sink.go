@@ -144,7 +144,7 @@ func (s *sink) Relation(r *segment.Relation) error {
 // without any such change in between was made behind the capture's back.
 func (s *sink) shown(r *segment.Relation) {
 	s.onRel(r, s.begin.CommitLSN)
-	s.unannounced.shown(r, s.capturing() && !s.skipping)
+	s.unannounced.shown(r, s.begin.XID, s.capturing() && !s.skipping)
 	shape, before := relationShape(r), s.shapes[r.ID]
 	if s.capturing() && before.shape != "" && before.shape != shape && before.changes == s.changes && !s.skipping {
 		at := s.begin.CommitLSN
