@@ -18,11 +18,12 @@ import (
 
 // Globals are the flags of every command. Embed it in the grammar.
 type Globals struct {
-	Config    string           `help:"YAML file with settings: any flag's name is a key." placeholder:"FILE"`
-	Archive   string           `help:"Where the archive is: file:///path, a plain path, s3://bucket/prefix or minio://host:port/bucket/prefix." placeholder:"URL"`
-	LogFormat string           `help:"Format of log lines on standard error: text or json." enum:"text,json" default:"text" placeholder:"text"`
-	LogLevel  string           `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"info"`
-	Version   kong.VersionFlag `help:"Print the version."`
+	Config     string           `help:"YAML file with settings: any flag's name is a key." placeholder:"FILE"`
+	Archive    string           `help:"Where the archive is: file:///path, a plain path, s3://bucket/prefix or minio://host:port/bucket/prefix." placeholder:"URL"`
+	LogFormat  string           `help:"Format of log lines on standard error: text or json." enum:"text,json" default:"text" placeholder:"text"`
+	LogLevel   string           `help:"Least level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"info"`
+	CPUProfile string           `name:"cpu-profile" help:"Write a CPU profile of the command to this file, for go tool pprof." placeholder:"FILE"`
+	Version    kong.VersionFlag `help:"Print the version."`
 }
 
 // Common returns g: a grammar that embeds Globals satisfies Grammar.
@@ -114,7 +115,14 @@ func (p Program) execute(ctx context.Context, parsed *kong.Context) fault.Code {
 		signals: signals,
 	}
 	parsed.BindTo(signals.ctx, (*context.Context)(nil))
-	err := parsed.Run(env)
+	stop, err := profile(g.CPUProfile)
+	if err != nil {
+		return p.fail(err)
+	}
+	err = parsed.Run(env)
+	if failed := stop(); err == nil {
+		err = failed
+	}
 	if signals.interrupted() && fault.CodeOf(err) != fault.Damage {
 		return p.interrupted(err)
 	}

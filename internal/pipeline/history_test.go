@@ -12,6 +12,8 @@ import (
 
 	"tidemark/internal/fault"
 	"tidemark/internal/testserver/postgres"
+	"tidemark/objectstore"
+	"tidemark/objectstore/faulty"
 )
 
 // TestSourceRolledBack: a data folder that goes back to an older copy begins a new history, whether its slot
@@ -145,6 +147,22 @@ func TestCrashesWhileAnArchiveBegins(t *testing.T) {
 			require.Len(t, w.view().Histories(), 1)
 		})
 	}
+}
+
+// TestSlotInUseIsNotAdopted: another archiver reads it, into another archive.
+func TestSlotInUseIsNotAdopted(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.start()
+	r.protected()
+	theirs := w.store
+	w.store = faulty.New(objectstore.NewMem())
+	err := w.start(func(c *Config) { c.Store, c.NewArchive = w.store, true }).wait()
+	require.Equal(t, fault.Conflict, fault.CodeOf(err), "%v", err)
+	require.Contains(t, err.Error(), "is in use by process")
+	require.Nil(t, w.view(), "the new archive")
+	w.store = theirs
+	w.archivedPast(w.flush())
+	require.NoError(t, r.end())
 }
 
 // TestSlotOfAnEmptyArchiveIsNotAdoptedUnasked.

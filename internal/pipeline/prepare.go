@@ -49,6 +49,11 @@ func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err
 		return nil, err
 	}
 	if r.catalog == nil {
+		if slot != nil && r.cfg.NewArchive { // nothing is written while another archiver reads it
+			if slot, err = r.idleSlot(ctx, conn); err != nil {
+				return nil, err
+			}
+		}
 		if err := r.create(ctx, facts, slot); err != nil {
 			return nil, err
 		}
@@ -245,14 +250,9 @@ func (r *runner) firstHistory(ctx context.Context, conn *pgx.Conn, facts sourceF
 		return nil, err
 	}
 	if slot != nil {
-		slot, err := r.freeSlot(ctx, conn)
-		switch {
-		case err != nil:
+		slot, err := r.idleSlot(ctx, conn)
+		if err != nil {
 			return nil, err
-		case slot == nil:
-			return nil, fault.New(fault.Unreachable, "run again", "slot %q went away meanwhile", r.cfg.Slot)
-		case slot.Active:
-			return nil, slotActive(r.cfg.Slot, slot)
 		}
 		return nil, r.appendHistory(ctx, conn, facts, slot.ConfirmedFlush,
 			catalog.History{Reason: "the archive begins, from a slot that was there already"})
@@ -282,6 +282,20 @@ func (r *runner) freeSlot(ctx context.Context, conn *pgx.Conn) (*walstream.SlotS
 		}
 	}
 	return walstream.ReadSlot(ctx, conn, r.cfg.Slot)
+}
+
+// idleSlot reads a slot that is to be adopted; one that is still in use is an error.
+func (r *runner) idleSlot(ctx context.Context, conn *pgx.Conn) (*walstream.SlotState, error) {
+	slot, err := r.freeSlot(ctx, conn)
+	switch {
+	case err != nil:
+		return nil, err
+	case slot == nil:
+		return nil, fault.New(fault.Unreachable, "run again", "slot %q went away meanwhile", r.cfg.Slot)
+	case slot.Active:
+		return nil, slotActive(r.cfg.Slot, slot)
+	}
+	return slot, nil
 }
 
 func slotActive(name string, slot *walstream.SlotState) error {
