@@ -114,7 +114,7 @@ func makesRelation(m *ddl.Message) bool {
 		m.Tag == "CREATE VIEW" || m.Tag == "CREATE MATERIALIZED VIEW"
 }
 
-var partitionOf = regexp.MustCompile(`(?is)\bPARTITION\s+OF\s+((?:"(?:[^"]|"")+"|[^\s.(]+)\s*\.\s*)?("(?:[^"]|"")+"|[^\s.(;]+)`)
+var partitionOf = regexp.MustCompile(`(?is)\bPARTITION\s+OF\s+(?-i:((?:"(?:[^"]|"")+"|[^\s.(]+)\s*\.\s*)?("(?:[^"]|"")+"|[^\s.(;]+))`)
 
 // partitionOfChosen reports whether the statement makes a partition of a chosen table. Without its schema, a
 // table of that name in any counts: an empty table too much does no harm.

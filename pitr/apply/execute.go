@@ -252,7 +252,7 @@ func (e *execution) makeRole(ctx context.Context, conn *pgconn.PgConn, name stri
 }
 
 var (
-	tablespace = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+("(?:[^"]|"")+"|[^\s;,()"]+)`)
+	tablespace = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+(?-i:("(?:[^"]|"")+"|[^\s;,()"]+))`)
 	quotedName = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
 )
 

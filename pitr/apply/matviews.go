@@ -17,7 +17,7 @@ import (
 // fills them keeps them empty all the while, and one that fills them as it goes empties one that stands in the way.
 
 // With or without rows: the end of a statement, with comments after it.
-const afterAll = `(?:\s|;|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*+[^*/])*\*+/)*$`
+const afterAll = `(?-i:\s|;|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*+[^*/])*\*+/)*$`
 
 var (
 	withNoData = regexp.MustCompile(`(?is)\bwith\s+no\s+data` + afterAll)

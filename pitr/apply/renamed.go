@@ -19,9 +19,9 @@ type rename struct {
 	toNamespace, toName string
 }
 
-const identifier = `("(?:[^"]|"")+"|[^\s".;]+)`
+const identifier = `(?-i:("(?:[^"]|"")+"|[^\s".;]+))`
 
-var renaming = regexp.MustCompile(`(?is)^(?:\s|/\*.*?\*/|--[^\n]*\n)*ALTER\s+(SCHEMA|TYPE|DOMAIN)\s+(?:` + identifier + `\s*\.\s*)?` + identifier + `\s+RENAME\s+TO\s+` + identifier + `\s*;?\s*(?:--[^\n]*\s*)?$`)
+var renaming = regexp.MustCompile(`(?is)^(?-i:\s|/\*.*?\*/|--[^\n]*\n)*ALTER\s+(SCHEMA|TYPE|DOMAIN)\s+(?:` + identifier + `\s*\.\s*)?` + identifier + `\s+RENAME\s+TO\s+` + identifier + `\s*;?\s*(?-i:--[^\n]*\s*)?$`)
 
 // renameOf reads the new name of a schema or type out of a change; nil if it is about something else.
 func renameOf(m *ddl.Message) *rename {

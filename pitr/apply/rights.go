@@ -47,7 +47,7 @@ func (e *execution) ways() []rights {
 }
 
 const (
-	oneName = `(?:"(?:[^"]|"")+"|[\w$\x{80}-\x{10FFFF}]+)`
+	oneName = `(?-i:"(?:[^"]|"")+"|[\w$\x{80}-\x{10FFFF}]+)`
 	dotted  = oneName + `(?:\s*\.\s*` + oneName + `)*`
 )
 

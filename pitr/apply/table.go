@@ -337,21 +337,23 @@ func (a *Applier) otherSchemas(namespace string, source uint32) []string {
 }
 
 // indexQuery gives the columns of the indexes that can find a row by equality, and the operators of
-// their operator classes: with an empty search_path a plain = may find another one, or none.
+// their operator classes: with an empty search_path a plain = may find another one, or none. The operators stand in a
+// query of their own: a join of nine tables takes longer to plan than to run, and this runs after every schema change.
 const indexQuery = `
 select i.indexrelid::text, (i.indisunique and am.amname = 'btree')::int::text, i.indisprimary::int::text, a.attname,
-       'OPERATOR(' || quote_ident(opn.nspname) || '.' || op.oprname || ')'
+       (select 'OPERATOR(' || quote_ident(opn.nspname) || '.' || op.oprname || ')'
+        from pg_catalog.pg_opclass oc
+        join pg_catalog.pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
+         and ao.amoppurpose = 's' and ao.amopstrategy = case am.amname when 'btree' then 3 else 1 end
+        join pg_catalog.pg_operator op on op.oid = ao.amopopr
+        join pg_catalog.pg_namespace opn on opn.oid = op.oprnamespace
+        where oc.oid = x.opclass)
 from pg_catalog.pg_index i
 join pg_catalog.pg_class ic on ic.oid = i.indexrelid
 join pg_catalog.pg_am am on am.oid = ic.relam
 cross join lateral unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality x(attnum, opclass, ord)
-join pg_catalog.pg_opclass oc on oc.oid = x.opclass
-join pg_catalog.pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype and ao.amoprighttype = oc.opcintype
- and ao.amoppurpose = 's' and ao.amopstrategy = case am.amname when 'btree' then 3 else 1 end
-join pg_catalog.pg_operator op on op.oid = ao.amopopr
-join pg_catalog.pg_namespace opn on opn.oid = op.oprnamespace
 join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = x.attnum
-where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and i.indexprs is null and am.amname in ('btree', 'hash')
+where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and i.indexprs is null and am.amname in ('btree', 'hash') and x.opclass is not null
 order by i.indexrelid, x.ord`
 
 // index is an index of the target.

@@ -2,7 +2,7 @@ package apply
 
 import "regexp"
 
-const inTablespace = `SET\s+TABLESPACE\s+("(?:[^"]|"")+"|[^\s;,()"]+)(\s+NOWAIT)?`
+const inTablespace = `SET\s+TABLESPACE\s+(?-i:("(?:[^"]|"")+"|[^\s;,()"]+))(\s+NOWAIT)?`
 
 var (
 	nextTablespace = regexp.MustCompile(`(?is),\s*` + inTablespace)
