@@ -53,6 +53,37 @@ from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid j
 	return nil
 }
 
+// A table's storage parameters, as pg_dump ends its statement with them (dumpTableSchema, src/bin/pg_dump/pg_dump.c).
+var storageParameters = regexp.MustCompile(`\nWITH \(([^\n]*)\);\s*$`)
+
+// mendToast gives a table that was just made the storage parameters of a TOAST table that no column needs: the server has
+// dropped them without a word. At the source a column needed it that is gone, and so it is here.
+func mendToast(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem, table string) error {
+	match := storageParameters.FindStringSubmatch(it.SQL)
+	if it.Kind != "TABLE" || match == nil || !strings.Contains(match[1], "toast.") {
+		return nil
+	}
+	rows, err := queryRows(ctx, conn, `
+select c.reltoastrelid::text, case c.reloftype when 0 then '' else pg_catalog.format_type(c.reloftype, null) end
+from pg_catalog.pg_class c where c.oid = `+quoteLiteral(table)+"::pg_catalog.regclass")
+	if err != nil || len(rows) == 0 || rows[0][0] != "0" {
+		return err
+	}
+	var ofToast []string
+	for p := range strings.SplitSeq(match[1], ", ") {
+		if strings.HasPrefix(p, "toast.") {
+			ofToast = append(ofToast, p)
+		}
+	}
+	const column = "tidemark_toast"
+	sql := fmt.Sprintf("ALTER TABLE ONLY %[1]s ADD COLUMN %[2]s text; ALTER TABLE %[1]s SET (%[3]s); ALTER TABLE ONLY %[1]s DROP COLUMN %[2]s",
+		table, column, strings.Join(ofToast, ", "))
+	if of := rows[0][1]; of != "" {
+		sql = "ALTER TABLE " + table + " NOT OF; " + sql + "; ALTER TABLE " + table + " OF " + of
+	}
+	return exec(ctx, conn, sql)
+}
+
 const setNull = " SET DEFAULT NULL;"
 
 var nullColumn = regexp.MustCompile(` DEFAULT NULL( NOT NULL)?,?$`)

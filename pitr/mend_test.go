@@ -33,3 +33,24 @@ from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum 
 	}
 	require.Contains(t, server.MustQuery(t, "mended_1", types), "b_id_seq bigint 2147483647, c_id_seq bigint 9223372036854775807")
 }
+
+// A TOAST table stays when the last column goes that needed it, with storage parameters of its own.
+func TestToastThatNoColumnNeedsAnyMore(t *testing.T) {
+	w := newWorld(t, "toasted", `CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 70, toast.autovacuum_enabled = false, toast.autovacuum_vacuum_threshold = 7);
+ALTER TABLE plain DROP COLUMN v; INSERT INTO plain VALUES (1);
+CREATE TABLE "Odd, (name)" (id int, v text) WITH (toast.vacuum_truncate = false); CREATE TABLE heir (own int) INHERITS ("Odd, (name)"); ALTER TABLE "Odd, (name)" ALTER v TYPE int USING 1;
+CREATE TYPE "Od d" AS (id int, v text); CREATE TABLE typed OF "Od d" WITH (toast.autovacuum_enabled = false); ALTER TYPE "Od d" DROP ATTRIBUTE v CASCADE;
+CREATE TABLE parts (id int, v text) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts DEFAULT WITH (toast.autovacuum_enabled = false); ALTER TABLE parts DROP COLUMN v`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.snapshot()
+	w.restore(Target{Kind: ToLatest}, "toasted_1", nil)
+	w.sql(`ALTER TABLE plain ADD w text; INSERT INTO plain VALUES (2, 'x'); ALTER TABLE typed NOT OF; ALTER TABLE typed ADD w text; ALTER TABLE parts ADD w text`)
+	const options = `select string_agg(c.relname || ' ' || coalesce(array_to_string(c.reloptions, ','), '') || ' ' || array_to_string(o.reloptions, ','), '; ' order by c.relname)
+from pg_class c join pg_class o on o.oid = c.reltoastrelid where o.reloptions is not null`
+	require.Contains(t, server.MustQuery(t, "toasted", options), "plain fillfactor=70 autovacuum_enabled=false,autovacuum_vacuum_threshold=7; typed  autovacuum_enabled=false")
+	require.Equal(t, server.MustQuery(t, "toasted", options), server.MustQuery(t, "toasted_1", options))
+	require.Equal(t, "Od d", server.MustQuery(t, "toasted_1", "select t.typname from pg_class c join pg_type t on t.oid = c.reloftype where c.relname = 'typed'"))
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "toasted_2", nil)
+	require.Equal(t, server.MustQuery(t, "toasted", options), server.MustQuery(t, "toasted_2", options))
+}

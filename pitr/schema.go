@@ -92,6 +92,9 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if err := r.markInherited(ctx, conn, it); err != nil {
 		return itemError(it, err)
 	}
+	if err := mendToast(ctx, conn, it, r.quoted(it.Namespace, it.Name)); err != nil {
+		return itemError(it, err)
+	}
 	if r.o.NoOwner || it.OwnerSQL == "" || !r.server.superuser { // giveOwners
 		return nil
 	}
