@@ -43,6 +43,9 @@ func TestOtherVersions(t *testing.T) {
 			t.Run("made", func(t *testing.T) { testMade(t, server) })
 			t.Run("inexact", func(t *testing.T) { testInexact(t, server) })
 			t.Run("identities", func(t *testing.T) { testIdentities(t, server) })
+			if version == "18" {
+				t.Run("switched off", func(t *testing.T) { testSwitchedOff(t, server) })
+			}
 		})
 	}
 }

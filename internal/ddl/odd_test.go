@@ -37,6 +37,11 @@ PL/pgSQL function f() line 1 at SQL statement$x$'; RETURN NEW; END $$; CREATE TR
 		{run: "CREATE TABLE e (a text DEFAULT E'a''b\\'c;\\\\', b text DEFAULT 'x'\n 'y;', c text DEFAULT U&'\\0041;'); CREATE TABLE e2 (a text DEFAULT $q$a;$$b$q$)", want: []string{"CREATE TABLE e (a text DEFAULT E'a''b\\'c;\\\\', b text DEFAULT 'x'\n 'y;', c text DEFAULT U&'\\0041;')", "CREATE TABLE e2 (a text DEFAULT $q$a;$$b$q$)"}},
 		{run: "CREATE ROLE odd_one; CREATE USER odd_two; ALTER USER odd_two SET search_path = x; CREATE TABLE owned (a int); ALTER TABLE owned OWNER TO odd_one; GRANT odd_one TO odd_two; GRANT SELECT ON owned TO odd_two; GRANT CREATE ON DATABASE odd TO odd_two; COMMENT ON ROLE odd_one IS 'x'; DROP OWNED BY odd_two", want: []string{"CREATE TABLE owned (a int)", "ALTER TABLE owned OWNER TO odd_one", "GRANT SELECT ON owned TO odd_two", "DROP OWNED BY odd_two"}},
 		{run: "ALTER TABLE ALL IN TABLESPACE pg_default SET TABLESPACE pg_default; COMMENT ON TABLE owned IS 'y'", want: []string{"COMMENT ON TABLE owned IS 'y'"}},
+		// What it drops it doesn't name.
+		{run: "CREATE TABLE theirs (a serial PRIMARY KEY); ALTER TABLE theirs OWNER TO odd_two; CREATE VIEW of_theirs AS TABLE theirs; DROP OWNED BY odd_two, odd_one CASCADE;; COMMENT ON TABLE a3 IS 'z'",
+			want: []string{"CREATE TABLE theirs (a serial PRIMARY KEY)", "ALTER TABLE theirs OWNER TO odd_two", "CREATE VIEW of_theirs AS TABLE theirs", "DROP OWNED BY odd_two, odd_one CASCADE", "COMMENT ON TABLE a3 IS 'z'"}},
+		{run: "DO $$ BEGIN EXECUTE 'CREATE TABLE one_s (a int); ALTER TABLE one_s OWNER TO odd_one; CREATE TABLE two_s (a int); ALTER TABLE two_s OWNER TO odd_two; DROP OWNED BY odd_one; DROP OWNED BY odd_two'; END $$",
+			want: []string{"CREATE TABLE one_s (a int)", "ALTER TABLE one_s OWNER TO odd_one", "CREATE TABLE two_s (a int)", "ALTER TABLE two_s OWNER TO odd_two", "DROP OWNED BY odd_one", "DROP OWNED BY odd_two"}},
 	} {
 		s.must(c.run)
 		messages := s.messages()
@@ -64,6 +69,21 @@ func testUnseen(t *testing.T, server *postgres.Server) {
 	s.must("ALTER DATABASE unseen SET search_path = y")
 	s.must("REINDEX TABLE u")
 	require.Empty(t, s.messages())
+}
+
+// testSwitchedOff has statements that no event trigger was told of: the next is not taken for the first of them.
+func testSwitchedOff(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "switched_off", "", ddl.Options{})
+	s.must("CREATE ROLE off_one; CREATE ROLE off_two")
+	for _, off := range []string{"SET LOCAL event_triggers = off", "SELECT set_config('Event_Triggers', 'off', true)"} {
+		s.must("CREATE TABLE nobody_s (a int); ALTER TABLE nobody_s OWNER TO off_two")
+		s.messages()
+		s.must(off + "; DROP OWNED BY off_one; RESET event_triggers; DROP OWNED BY off_two")
+		messages := s.messages()
+		require.Len(t, messages, 1)
+		require.Empty(t, messages[0].SQL)
+		require.NotEmpty(t, messages[0].Inexact)
+	}
 }
 
 // testExtensionRows has an extension whose script fills a table: its rows come before the message.

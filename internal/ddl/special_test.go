@@ -90,6 +90,10 @@ func testInexact(t *testing.T, server *postgres.Server) {
 	s.must("CREATE TABLE empty_one (id int); CREATE UNLOGGED TABLE unlogged (a int); INSERT INTO unlogged VALUES (1); CREATE UNLOGGED TABLE unlogged_empty (a int)")
 	s.must("CREATE TABLE parted (a int, b text) PARTITION BY LIST (a); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2); INSERT INTO parted VALUES (1)")
 	s.must("CREATE FUNCTION now_ish() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; CREATE FUNCTION fixed(text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'; CREATE DOMAIN stamped AS timestamptz DEFAULT clock_timestamp(); CREATE DOMAIN constant AS int DEFAULT 7 CHECK (VALUE > 0)")
+	s.must(`CREATE FUNCTION alike(text, text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true'; CREATE OPERATOR % (leftarg = text, rightarg = text, function = alike);
+		CREATE TYPE pt AS (x int); CREATE FUNCTION same_pt(pt, pt) RETURNS boolean LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR = (leftarg = pt, rightarg = pt, function = same_pt);
+		CREATE TABLE "50%" (a int, b text); INSERT INTO "50%" VALUES (1, 'x'); CREATE FUNCTION guessed("50%") RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE FUNCTION "quo""ted"() RETURNS int LANGUAGE sql AS 'SELECT 1'`)
 	s.messages()
 	const (
 		others  = "a new column's values are made by a default that gives others each time"
@@ -126,6 +130,16 @@ func testInexact(t *testing.T, server *postgres.Server) {
 		{"ALTER TABLE full_one ALTER t TYPE text USING t || random()", changed, "public.full_one"},
 		{"ALTER TABLE full_one ALTER t TYPE varchar(40) USING current_date::text", changed, "public.full_one"},
 		{"ALTER TABLE full_one ALTER c1 TYPE int USING (now_ish() + length('x()'))", changed, "public.full_one"},
+		{`ALTER TABLE "50%" ALTER a TYPE bigint`, "", ""},
+		{`ALTER TABLE "50%" ALTER b TYPE varchar(60) USING $$100 %$$ || b /* % */ || '%'`, "", ""},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING (b%'x')::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING (b OPERATOR(public.%) 'x')::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING (ROW(a)::pt IN (ROW(1)::pt))::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING CASE ROW(a)::pt WHEN ROW(1)::pt THEN b END`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING ("50%").guessed::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING "50%" . "guessed"::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING "quo""ted"()::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE text USING U&"now\005fish"()::text`, changed, "public.50%"},
 		{"ALTER TABLE full_one SET UNLOGGED", "", ""},
 		{"ALTER TABLE full_one SET LOGGED", "its rows were never in the stream before SET LOGGED", "public.full_one"},
 		{"ALTER TABLE unlogged SET LOGGED", "its rows were never in the stream before SET LOGGED", "public.unlogged"},

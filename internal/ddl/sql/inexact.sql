@@ -27,18 +27,28 @@ END
 $tidemark$;
 
 -- ddl_text_exact tells the same of the expressions in a statement, which no catalog keeps (ALTER COLUMN TYPE ... USING): every
--- word before a parenthesis that is a function's name must be that of repeatable ones only.
+-- word before a parenthesis that is a function's name must be that of repeatable ones only, and so every word behind a point
+-- (t.f is f(t)) and every operator, also those that words stand for. Other places where such characters stand, names and
+-- constants, say nothing. A function's name that is not one plain token could be any.
 CREATE FUNCTION tidemark.ddl_text_exact(statement text, conforming boolean) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
 BEGIN
   RETURN (WITH t AS (
-  SELECT k.kind, k.raw, tidemark.ddl_word(k.kind, k.raw) AS word, lead(k.kind) OVER (ORDER BY k.pos) AS next FROM tidemark.ddl_tokens(statement, conforming) k
+  SELECT k.pos, k.kind, k.raw, tidemark.ddl_word(k.kind, k.raw) AS word, lead(k.kind) OVER o AS next, lag(k.kind) OVER o AS before, lag(k.raw) OVER o AS before_raw
+  FROM tidemark.ddl_tokens(statement, conforming) k WINDOW o AS (ORDER BY k.pos)
+), symbols AS ( -- an operator may be several tokens
+  SELECT coalesce(string_agg(t.raw, '' ORDER BY t.pos) FILTER (WHERE t.kind = 'o'), '') AS written,
+    coalesce(bool_or(t.kind = 'w' AND t.word IN ('in', 'between', 'like', 'ilike', 'case', 'nullif', 'distinct')), false) AS in_words FROM t
 )
 SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_moment(t.raw))
   AND NOT EXISTS (SELECT FROM t WHERE t.kind = 'w' AND t.word IN ('current_date', 'current_time', 'current_timestamp', 'localtime', 'localtimestamp',
     'current_user', 'session_user', 'current_role', 'user', 'system_user', 'current_catalog', 'current_schema', 'serial', 'bigserial', 'smallserial',
     'serial2', 'serial4', 'serial8', 'identity'))
   AND NOT EXISTS (SELECT FROM t JOIN pg_proc p ON p.proname = t.word WHERE t.next = '(' AND NOT tidemark.ddl_repeatable(p))
-  AND NOT EXISTS (SELECT FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384 AND p.provolatile <> 'i' AND strpos(statement, o.oprname) > 0)
+  AND NOT EXISTS (SELECT FROM t WHERE t.next = '(' AND (t.kind = 'q' AND (t.before = 'q' OR t.before = 'o' AND t.before_raw LIKE '%&') OR octet_length(t.word) > 62))
+  AND NOT EXISTS (SELECT FROM t JOIN pg_proc p ON p.proname = t.word JOIN pg_type y ON y.oid = p.proargtypes[0]
+    WHERE t.before = 'o' AND t.before_raw LIKE '%.' AND y.typtype IN ('c', 'd', 'p') AND NOT tidemark.ddl_repeatable(p))
+  AND NOT EXISTS (SELECT FROM symbols s, pg_operator o JOIN pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384 AND p.provolatile <> 'i'
+    AND (strpos(s.written, o.oprname) > 0 OR s.in_words AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '~~', '!~~', '~~*', '!~~*')))
   AND NOT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384 AND p.provolatile <> 'i'));
 END
 $tidemark$;

@@ -53,8 +53,9 @@ BEGIN
     RETURN;
   END IF;
   SELECT array_agg(u.s ORDER BY u.n), array_agg(u.l ORDER BY u.n), array_agg(u.h ORDER BY u.n),
-    -- DISCARD may have emptied the memory that statements are counted in.
-    bool_and(d.complete) AND (count(*) < 2 OR 'DISCARD' <> ALL (SELECT split_part(x, ' ', 1) FROM unnest(min(d.heads)) x))
+    -- DISCARD may have emptied the memory that statements are counted in, and those that ran while event_triggers was off are not in it.
+    bool_and(d.complete) AND (count(*) < 2 OR 'DISCARD' <> ALL (SELECT split_part(x, ' ', 1) FROM unnest(min(d.heads)) x)
+      AND q !~* '\m(re)?set(_config)?\W+((local|session)\W+)?event_triggers\M')
   INTO starts, lens, heads, complete
   FROM tidemark.ddl_split(q, conforming) d, unnest(d.starts, d.lens, d.heads) WITH ORDINALITY AS u(s, l, h, n) WHERE tidemark.ddl_fires(u.h);
   IF complete AND array_length(starts, 1) > 10 THEN
@@ -145,7 +146,8 @@ BEGIN
         ELSE jsonb_set(inner_memory, ARRAY[md5(stack)], to_jsonb(n)) END)::text);
     END IF;
   END IF;
-  IF picked.statement IS NULL OR picked.firing > 1 AND NOT tidemark.ddl_names(picked.statement, conforming, names) THEN
+  -- DROP OWNED names roles, not what it drops.
+  IF picked.statement IS NULL OR picked.firing > 1 AND tag <> 'DROP OWNED' AND NOT tidemark.ddl_names(picked.statement, conforming, names) THEN
     RETURN '';
   END IF;
   RETURN picked.statement;
