@@ -120,6 +120,35 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_revived are the indexes that were invalid before their table was rewritten. The rewrite has built them anew.
+CREATE FUNCTION tidemark.ddl_revived() RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
+BEGIN
+  RETURN ARRAY(SELECT i.indexrelid FROM regexp_split_to_table(tidemark.ddl_recall('invalid'), ' ') w JOIN pg_index i ON i.indexrelid = nullif(w, '')::oid
+    WHERE i.indisvalid ORDER BY i.indexrelid);
+END
+$tidemark$;
+
+-- ddl_emit_revived writes a message that makes such indexes, of which no message has told. Its text means the same under no
+-- search_path but this one. Who may alter a table need not be one who may make an index.
+CREATE FUNCTION tidemark.ddl_emit_revived(indexes oid[], account text, settings jsonb, state jsonb, snapshot text) RETURNS void LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  made record;
+  role text := account;
+BEGIN
+  SELECT jsonb_agg(jsonb_build_object('type', 'index', 'schema', n.nspname, 'name', c.relname, 'identity', format('%I.%I', n.nspname, c.relname), 'oid', c.oid::bigint) ORDER BY c.oid) AS objects,
+    bool_and(has_schema_privilege(account, n.oid, 'CREATE')) AS allowed
+  INTO made FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (indexes);
+  IF NOT made.allowed THEN
+    role := current_user;
+  END IF;
+  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', 'CREATE INDEX', 'sql', tidemark.ddl_block(ARRAY(
+      SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class')))) s(n, text)
+      WHERE s.text IS NOT NULL ORDER BY i, s.n)),
+    'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || '{"search_path": "pg_catalog, pg_temp"}',
+    'objects', made.objects, 'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));
+END
+$tidemark$;
+
 -- ddl_message writes the message of the command that ends (ending) or has just dropped something.
 CREATE FUNCTION tidemark.ddl_message(tag text, account text, settings jsonb, stack text, dropping boolean, ending boolean) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
@@ -141,6 +170,7 @@ DECLARE
   script jsonb;             -- transaction ids
   statement text;
   first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
+  revived oid[] := tidemark.ddl_revived(); -- state then holds after the message that makes these
   o record;
 BEGIN
   FOR o IN SELECT * FROM tidemark.ddl_objects() x ORDER BY x.n LOOP
@@ -243,7 +273,7 @@ BEGIN
     WHERE age(x.xmin) <= age(pg_current_xact_id()::xid);
   ELSE
     BEGIN
-      state := tidemark.ddl_state(relations);
+      state := tidemark.ddl_state(relations || ARRAY(SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = ANY (revived)));
     EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
       state := NULL; -- the replay compares nothing
     END;
@@ -254,7 +284,11 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'state', state, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
+    'state', CASE WHEN revived = '{}' THEN state END, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
+  IF revived <> '{}' THEN
+    PERFORM tidemark.ddl_emit_revived(revived, account, settings, state, snapshot);
+    PERFORM tidemark.ddl_remember('invalid', '');
+  END IF;
   IF tidemark.ddl_all_tables() AND keyless THEN
     PERFORM tidemark.ddl_identity(NULL);
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
@@ -312,6 +346,10 @@ BEGIN
   IF event = 'table_rewrite' THEN
     PERFORM tidemark.ddl_remember('rewritten', concat_ws(' ', nullif(tidemark.ddl_recall('rewritten'), ''),
       pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()::text));
+    IF EXISTS (SELECT FROM pg_index i WHERE i.indrelid = pg_event_trigger_table_rewrite_oid() AND NOT i.indisvalid) THEN
+      PERFORM tidemark.ddl_remember('invalid', concat_ws(' ', nullif(tidemark.ddl_recall('invalid'), ''),
+        (SELECT string_agg(i.indexrelid::text, ' ') FROM pg_index i WHERE i.indrelid = pg_event_trigger_table_rewrite_oid() AND NOT i.indisvalid)));
+    END IF;
     RETURN;
   END IF;
   IF account IS NULL THEN

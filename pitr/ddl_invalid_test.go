@@ -1,0 +1,56 @@
+package pitr
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/ddl"
+)
+
+// An index that CREATE INDEX CONCURRENTLY left invalid is in no dump and no message. A rewrite of its table builds it
+// anew, and then it is there for good, at the source and in a restore.
+func TestIndexesThatARewriteMakesValid(t *testing.T) {
+	w := newWorld(t, "revalidated", `CREATE UNLOGGED TABLE passing (id int PRIMARY KEY, b text);
+CREATE TABLE p (id int, b text, c int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); ALTER TABLE p1 REPLICA IDENTITY FULL;
+CREATE TABLE kept (a int, b text); ALTER TABLE kept REPLICA IDENTITY FULL; INSERT INTO kept VALUES (1, 'x'), (1, 'y');
+CREATE ROLE revalidating; REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER TABLE passing OWNER TO revalidating; ALTER TABLE p OWNER TO revalidating; ALTER TABLE p1 OWNER TO revalidating;
+CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC; CREATE FUNCTION other.lower(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1'`)
+	t.Cleanup(func() { // with what it owns
+		for _, db := range []string{"revalidated", "revalidated_1", "revalidated_2", "revalidated_3"} {
+			_ = server.Exec(context.Background(), db, "DROP OWNED BY revalidating CASCADE")
+		}
+		_ = server.Exec(context.Background(), "postgres", "DROP ROLE revalidating")
+	})
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("INSERT INTO passing VALUES (1, 'x'), (2, 'x'); INSERT INTO p VALUES (1, 'x'), (1, 'x')")
+	for _, sql := range []string{
+		`CREATE UNIQUE INDEX CONCURRENTLY passing_b ON passing (b)`, `CREATE INDEX CONCURRENTLY "passing 1/(id - 1)" ON passing USING hash ((1 / (id - 1)))`,
+		"CREATE UNIQUE INDEX CONCURRENTLY p1_b ON p1 (lower(b)) WHERE id > 0", "CREATE UNIQUE INDEX CONCURRENTLY kept_a ON kept (a)",
+	} {
+		_, err := w.conn.PgConn().Exec(context.Background(), sql).ReadAll()
+		require.Error(t, err, sql)
+	}
+	w.sql("DELETE FROM passing; DELETE FROM p; COMMENT ON INDEX passing_b IS 'it''s; left'")
+	w.sql("BEGIN; SAVEPOINT s; ALTER TABLE passing SET LOGGED; ROLLBACK TO s; COMMIT")
+	w.sql("INSERT INTO kept VALUES (2, 'x'); ALTER TABLE kept DROP b; ALTER TABLE kept ADD c int DEFAULT 7")
+	before := w.here()
+	w.sql("SET ROLE revalidating; SET search_path = other, public, pg_catalog; DO $$ BEGIN EXECUTE 'ALTER TABLE passing SET LOGGED; ALTER TABLE p ADD CHECK (id < 5), ALTER c TYPE bigint'; END $$; RESET ROLE; RESET search_path")
+	w.sql("INSERT INTO passing VALUES (2, 'y'), (3, 'z'); INSERT INTO p VALUES (1, 'z')")
+	made := w.here()
+	w.sql("ALTER INDEX passing_b RENAME TO now_known; DROP INDEX p1_b; ALTER TABLE passing DROP CONSTRAINT passing_pkey; ALTER TABLE passing REPLICA IDENTITY FULL")
+	w.archive()
+
+	const indexes = `select coalesce(string_agg(pg_get_indexdef(indexrelid) || coalesce(obj_description(indexrelid), ''), E'\n' order by indexrelid::regclass::text), '')
+from pg_index join pg_class c on c.oid = indrelid where relnamespace = 'public'::regnamespace and indisvalid`
+	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "revalidated_1", nil)
+	require.Equal(t, "CREATE UNIQUE INDEX passing_pkey ON public.passing USING btree (id)", server.MustQuery(t, "revalidated_1", indexes))
+	w.restore(Target{Kind: ToLSN, LSN: made, Exclusive: true}, "revalidated_2", nil)
+	require.Equal(t, `CREATE INDEX "passing 1/(id - 1)" ON public.passing USING hash (((1 / (id - 1))))
+CREATE UNIQUE INDEX p1_b ON public.p1 USING btree (lower(b)) WHERE (id > 0)
+CREATE UNIQUE INDEX passing_b ON public.passing USING btree (b)it's; left
+CREATE UNIQUE INDEX passing_pkey ON public.passing USING btree (id)`, server.MustQuery(t, "revalidated_2", indexes))
+	w.restore(Target{Kind: ToLatest}, "revalidated_3", nil)
+	require.Equal(t, server.MustQuery(t, "revalidated", indexes), server.MustQuery(t, "revalidated_3", indexes))
+}
