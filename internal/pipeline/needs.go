@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -16,7 +17,8 @@ type snapshotNeeds struct {
 	wake chan struct{}
 
 	mu     sync.Mutex
-	reason string                   // "" for no need
+	asked  string                   // why one was asked for; "": it wasn't
+	reason string                   // which relation has changed; "": none has
 	known  map[string]string        // relation -> its shape in the newest snapshot; nil: not loaded yet
 	at     segment.LSN              // of that snapshot
 	seen   map[string]shownRelation // relation -> as the stream showed it last
@@ -32,10 +34,10 @@ func newSnapshotNeeds() *snapshotNeeds {
 	return &snapshotNeeds{wake: make(chan struct{}, 1), seen: map[string]shownRelation{}}
 }
 
-// request asks for a snapshot.
+// request asks for a snapshot that begins from now on.
 func (n *snapshotNeeds) request(reason string) {
 	n.mu.Lock()
-	n.reason = reason
+	n.asked = reason
 	n.mu.Unlock()
 	n.poke()
 }
@@ -67,6 +69,14 @@ func (n *snapshotNeeds) compare(name string, shown shownRelation) {
 	n.poke()
 }
 
+// begins is told that a snapshot is about to be taken: it answers what was asked for before, and nothing that is asked
+// for while it is on its way.
+func (n *snapshotNeeds) begins() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked = ""
+}
+
 // taken is told of a finished snapshot at lsn and what it holds. Relations that changed after lsn, maybe while
 // it was being taken, need another.
 func (n *snapshotNeeds) taken(lsn segment.LSN, m *basesnapshot.Manifest) {
@@ -81,7 +91,7 @@ func (n *snapshotNeeds) taken(lsn segment.LSN, m *basesnapshot.Manifest) {
 // restart forgets everything, for a new history: its LSNs may be low again.
 func (n *snapshotNeeds) restart() {
 	n.mu.Lock()
-	n.reason, n.at, n.known = "", 0, nil
+	n.asked, n.reason, n.at, n.known = "", "", 0, nil
 	clear(n.seen)
 	n.mu.Unlock()
 	n.poke()
@@ -90,7 +100,7 @@ func (n *snapshotNeeds) restart() {
 func (n *snapshotNeeds) pending() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.reason
+	return cmp.Or(n.asked, n.reason)
 }
 
 // relationShape is what must not change for rows to fit: column names in their order, types and lengths.

@@ -172,6 +172,7 @@ func (r *runner) insistOnSnapshot(ctx context.Context, reason string, exported *
 
 func (r *runner) takeSnapshot(ctx context.Context, reason string, exported *basesnapshot.Exported) error {
 	r.log.Info("base snapshot begins", "reason", reason)
+	r.needs.begins()
 	taker := snapshotTaker{cfg: &r.cfg, catalog: r.catalog, log: r.log}
 	e, m, err := taker.take(ctx, exported)
 	if err != nil {

@@ -120,6 +120,32 @@ func TestDDLDuringTheFirstSnapshotAsksForAnother(t *testing.T) {
 	require.NoError(t, r.end())
 }
 
+// TestUnseenChangeDuringASnapshotAsksForAnother: the archiver may notice a change while a base snapshot that lacks it is on its way.
+func TestUnseenChangeDuringASnapshotAsksForAnother(t *testing.T) {
+	w := newWorld(t, nil)
+	held, release := make(chan struct{}), make(chan struct{})
+	var once bool
+	w.store.OnPut(func(key string) error {
+		if strings.HasPrefix(key, "snapshots/") && !once {
+			once = true
+			close(held)
+			<-release
+		}
+		return nil
+	})
+	r := w.start()
+	<-held
+	before := w.flush()
+	w.exec("CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER mine ON ddl_command_end EXECUTE FUNCTION f()")
+	w.eventually("the change is noticed", func() bool {
+		r.lives()
+		return strings.Contains(r.log.String(), "another base snapshot is needed")
+	})
+	close(release)
+	r.snapshotAfter(before)
+	require.NoError(t, r.end())
+}
+
 func TestDDLWhileStreamingAsksForASnapshot(t *testing.T) {
 	w := newWorld(t, nil)
 	w.cfg.NoSchemaCapture = true

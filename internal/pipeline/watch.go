@@ -324,7 +324,9 @@ func (w *watch) settle(ctx context.Context, now watched, ranges []catalog.Inexac
 		w.schema.good, w.schema.before = max(w.schema.good, to), max(w.schema.good, to)
 	}
 	if w.seen.Unseen != "" && w.seen.Unseen != now.Unseen {
-		w.snapshot("event triggers, settings or privileges of the database changed")
+		const reason = "event triggers, settings or privileges of the database changed"
+		w.log.Info("another base snapshot is needed", "reason", reason)
+		w.snapshot(reason)
 	}
 	w.seen = now
 	w.capturing.Store(now.Capture != "")
