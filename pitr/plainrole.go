@@ -316,7 +316,7 @@ union all select 'LANGUAGE ' || lanname from pg_catalog.pg_language where not pg
 func (r *run) leaveExtensionRows(ctx context.Context) error {
 	var left []string
 	for _, t := range r.chosen.tables {
-		if t.Extension == "" {
+		if t.Extension == "" || r.makes(basesnapshot.Name{Namespace: t.Namespace, Name: t.Name}) {
 			continue
 		}
 		may, err := queryValue(ctx, r.place.admin, `select (pg_catalog.has_table_privilege(c.oid, 'INSERT') and pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'))::int::text

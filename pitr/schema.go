@@ -86,7 +86,13 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 			r.mu.Unlock()
 		}
 	}
+	if madeByScript(it, err) {
+		return nil
+	}
 	if err != nil {
+		return itemError(it, err)
+	}
+	if err := r.joinExtension(ctx, conn, it); err != nil {
 		return itemError(it, err)
 	}
 	if err := r.markInherited(ctx, conn, it); err != nil {
@@ -106,7 +112,9 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 
 // markInherited says which columns a table only inherits, where its statement had to define them all.
 func (r *run) markInherited(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem) error {
-	sql := it.InheritedSQL()
+	here := *it
+	here.Namespace = r.names.table(it.Namespace, it.Name) // not that of a live table
+	sql := here.InheritedSQL()
 	if sql == "" {
 		return nil
 	}
@@ -115,6 +123,36 @@ func (r *run) markInherited(ctx context.Context, conn *pgconn.PgConn, it *basesn
 		return nil
 	}
 	return exec(ctx, conn, sql)
+}
+
+// madeByScript reports whether an item that the extension's script was not known to make is there all the same.
+func madeByScript(it *basesnapshot.SchemaItem, err error) bool {
+	pgErr, ok := asPgError(err)
+	if !ok || it.Extension == "" {
+		return false
+	}
+	switch pgErr.Code {
+	case "42710", "42723", "42P06", "42P07", "42P16": // a duplicate object, function, schema, table; a second primary key
+		return true
+	case "42809", "55000": // a partition that is attached, a column that is an identity
+		return it.Kind == "TABLE ATTACH" || it.Kind == "SEQUENCE"
+	}
+	return false
+}
+
+// joinExtension makes what was added to an extension at the source its member again.
+func (r *run) joinExtension(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem) error {
+	if it.MemberSQL == "" {
+		return nil
+	}
+	err := exec(ctx, conn, it.MemberSQL)
+	if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" && !r.server.superuser {
+		r.mu.Lock()
+		r.note(fmt.Sprintf("%s %s.%s is no member of extension %s: only the extension's owner can make it one", strings.ToLower(it.Kind), it.Namespace, it.Name, it.Extension))
+		r.mu.Unlock()
+		return nil
+	}
+	return err
 }
 
 func itemError(it *basesnapshot.SchemaItem, err error) error {

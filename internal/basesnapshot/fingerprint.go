@@ -40,8 +40,8 @@ const (
 func ofRelation(column string) string  { return fmt.Sprintf(lastingRelation, column) }
 func ofNamespace(column string) string { return fmt.Sprintf(lastingNamespace, column) }
 
-// schemaCatalogs are the catalogs that pg_dump's output is made of. Left out: pg_depend (it follows from the
-// others), statistics, large objects (never in an archive), and pg_subscription and pg_user_mapping where the role may not read them.
+// schemaCatalogs are the catalogs that pg_dump's output is made of. Of pg_depend only what belongs to extensions: the
+// rest follows from the others. Left out: statistics, large objects (never in an archive), and pg_subscription and pg_user_mapping where the role may not read them.
 var schemaCatalogs = []catalogKey{
 	{"pg_class", "c.oid::text", "c.relpersistence <> 't'", 0},
 	{"pg_attribute", "c.attrelid || ' ' || c.attnum", ofRelation("attrelid"), 0},
@@ -73,6 +73,7 @@ var schemaCatalogs = []catalogKey{
 	{"pg_language", "c.oid::text", "", 0},
 	{"pg_transform", "c.oid::text", "", 0},
 	{"pg_extension", "c.oid::text", "", 0},
+	{"pg_depend", "c.classid || ' ' || c.objid || ' ' || c.refobjid || ' ' || c.deptype::text", "c.refclassid = 'pg_catalog.pg_extension'::regclass AND c.deptype IN ('e', 'x')", 0},
 	{"pg_event_trigger", "c.oid::text", "", 0},
 	{"pg_foreign_data_wrapper", "c.oid::text", "", 0},
 	{"pg_foreign_server", "c.oid::text", "", 0},

@@ -122,9 +122,10 @@ func askVersion(ctx context.Context, path string) (*pgDump, error) {
 
 // run dumps the schema under an exported snapshot and returns its table of contents. The connection's
 // parameters, among them the password, go through the environment. encoding is "UTF8" or "SQL_ASCII".
-func (d *pgDump) run(ctx context.Context, env []string, snapshot, encoding string, lockTimeout time.Duration) (*toc, error) {
+func (d *pgDump) run(ctx context.Context, env []string, snapshot, encoding string, lockTimeout time.Duration, more ...string) (*toc, error) {
 	args := []string{"--format=custom", "--schema-only", "--no-sync", "--compress=0", "--no-password",
 		"--snapshot=" + snapshot, "--encoding=" + encoding, fmt.Sprintf("--lock-wait-timeout=%d", lockTimeout.Milliseconds())}
+	args = append(args, more...)
 	if target := dumpTarget(env); target != "" {
 		args = append(args, target)
 	}

@@ -224,8 +224,11 @@ const dumpAttempts = 6
 // schema dumps the schema and makes sure that it is the snapshot's.
 func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 	var then fingerprint
+	var added map[catalogRow]string
 	err := briefly(ctx, t.main, func() (err error) {
-		then, err = takeFingerprint(ctx, t.main, t.info.Version)
+		if then, err = takeFingerprint(ctx, t.main, t.info.Version); err == nil {
+			added, err = readAdded(ctx, t.main)
+		}
 		return err
 	})
 	if err != nil {
@@ -236,6 +239,10 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 		return err
 	}
 	dumped, err := t.dump(ctx, dump, env)
+	whole := &toc{}
+	if err == nil && len(added) > 0 {
+		whole, err = t.dump(ctx, dump, env, "--binary-upgrade")
+	}
 	// A schema that changes can make pg_dump fail too, on what it no longer finds.
 	if changed := schemaUnchanged(ctx, t.main, t.monitor, t.info.Version, then); isChanged(changed) || err == nil && changed != nil {
 		return changed
@@ -247,6 +254,9 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 	t.manifest.Schema = schemaOf(dumped)
 	err = briefly(ctx, t.main, func() (err error) {
 		if err := settleInheritance(ctx, t.main, t.manifest.Schema); err != nil {
+			return err
+		}
+		if t.manifest.Schema, err = withAdded(t.manifest.Schema, schemaOf(whole), added); err != nil {
 			return err
 		}
 		if t.manifest.Schema, err = withoutPassing(ctx, t.main, t.manifest.Schema); err != nil {
@@ -281,9 +291,9 @@ func briefly(ctx context.Context, main *pgx.Conn, read func() error) error {
 	return sqlFault(err, "reading the catalogs")
 }
 
-func (t *taking) dump(ctx context.Context, dump *pgDump, env []string) (*toc, error) {
+func (t *taking) dump(ctx context.Context, dump *pgDump, env []string, more ...string) (*toc, error) {
 	for attempt := 1; ; attempt++ {
-		dumped, err := dump.run(ctx, env, t.snapshot, t.info.clientEncoding(), t.opt.LockTimeout)
+		dumped, err := dump.run(ctx, env, t.snapshot, t.info.clientEncoding(), t.opt.LockTimeout, more...)
 		if !errors.Is(err, errDumpLock) || attempt == dumpAttempts {
 			return dumped, err
 		}

@@ -1,0 +1,92 @@
+package pitr
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// membersSchema has objects that were added to extensions, each statement a transaction of its own.
+var membersSchema = []string{
+	`CREATE EXTENSION unaccent; CREATE EXTENSION citext; CREATE EXTENSION adminpack`,
+	`CREATE SCHEMA play; CREATE TABLE play.base (id int PRIMARY KEY, b text); INSERT INTO play.base VALUES (1, 'x')`,
+	`CREATE FUNCTION play.f() RETURNS SETOF play.base LANGUAGE sql STABLE AS 'SELECT * FROM play.base'; REVOKE EXECUTE ON FUNCTION play.f() FROM PUBLIC`,
+	`CREATE VIEW play.v AS SELECT f.id FROM play.f() f`,
+	`CREATE TYPE play.mood AS ENUM ('sad', 'ok')`, `CREATE DOMAIN play.short AS citext CHECK (length(value) < 9)`,
+	`CREATE TABLE play.q (id bigserial PRIMARY KEY, x int, m play.mood DEFAULT 'ok', msg play.short CHECK (msg <> '; -- '), k int GENERATED ALWAYS AS IDENTITY)`,
+	`ALTER TABLE play.q DROP x; CREATE INDEX ON play.q (lower(msg)); COMMENT ON TABLE play.q IS 'it''s q'; GRANT SELECT ON play.q TO pg_monitor`,
+	`INSERT INTO play.q (msg) SELECT 'm' || i FROM generate_series(1, 40) i; DELETE FROM play.q WHERE id = 3`,
+	`CREATE TABLE play.p (a int, b int) PARTITION BY RANGE (a); CREATE TABLE play.p1 PARTITION OF play.p FOR VALUES FROM (0) TO (9); INSERT INTO play.p VALUES (1, 1)`,
+	`CREATE TABLE play.kid (more int) INHERITS (play.base)`, `CREATE MATERIALIZED VIEW play.mat AS SELECT count(*) FROM play.q`,
+	`CREATE FUNCTION play.atomic(v int) RETURNS text LANGUAGE sql BEGIN ATOMIC; SELECT CASE WHEN v > 1 THEN 'end;' ELSE 'x' END; END`,
+	`CREATE OPERATOR play.!@ (FUNCTION = play.atomic, RIGHTARG = int)`, `CREATE SCHEMA inside; CREATE TABLE inside.t (a int DEFAULT length(play.atomic(2)))`,
+	`CREATE FUNCTION play.later() RETURNS int LANGUAGE sql AS 'SELECT 1'`,
+	`ALTER EXTENSION unaccent ADD FUNCTION play.f()`, `ALTER EXTENSION unaccent ADD TABLE play.q`, `ALTER EXTENSION unaccent ADD TYPE play.mood`,
+	`ALTER EXTENSION unaccent ADD DOMAIN play.short`, `ALTER EXTENSION unaccent ADD TABLE play.p`, `ALTER EXTENSION unaccent ADD TABLE play.p1`,
+	`ALTER EXTENSION citext ADD TABLE play.kid`, `ALTER EXTENSION unaccent ADD MATERIALIZED VIEW play.mat`, `ALTER EXTENSION unaccent ADD FUNCTION play.atomic(int)`,
+	`ALTER EXTENSION unaccent ADD OPERATOR play.!@ (NONE, int)`, `ALTER EXTENSION unaccent ADD SCHEMA inside`, `ALTER EXTENSION unaccent ADD FUNCTION play.later()`,
+	`CREATE OR REPLACE FUNCTION play.later() RETURNS int LANGUAGE sql AS 'SELECT 2'`, `GRANT SELECT ON play.q TO pg_read_all_stats`,
+	`BEGIN; CREATE EXTENSION hstore; CREATE TABLE play.together (id int PRIMARY KEY, h hstore); ALTER EXTENSION hstore ADD TABLE play.together; INSERT INTO play.together VALUES (1, 'a=>1'); COMMIT`,
+}
+
+// onlyNumbers are what the dump for pg_upgrade tells of OIDs, transactions and files.
+var onlyNumbers = regexp.MustCompile(`(?m)^(SELECT pg_catalog\.binary_upgrade_.*|UPDATE pg_catalog\.pg_class\nSET rel(frozenxid|ispopulated).*\nWHERE oid = .*|-- .*|\\(un)?restrict .*|)\n`)
+
+func membersOf(t *testing.T, database string) []string {
+	out, err := server.ProgramOutput("pg_dump", "--schema-only", "--binary-upgrade", server.SocketDSN(database))
+	require.NoError(t, err)
+	text := onlyNumbers.ReplaceAllString(out, "")
+	text = regexp.MustCompile("(?m)^(CREATE|ALTER) PUBLICATION tidemark .*\n|^--\n").ReplaceAllString(text, "")
+	require.NotContains(t, text, "binary_upgrade")
+	return strings.Split(text, "\n")
+}
+
+// TestObjectsAddedToExtensionsComeBack: pg_dump leaves them to the extension's script, which doesn't make them.
+func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
+	w := newWorld(t, "members", "SELECT 1")
+	for _, sql := range membersSchema {
+		w.sql(sql)
+	}
+	made := w.snapshot()
+	for _, it := range made.Manifest.Schema {
+		require.False(t, it.MemberSQL != "" && !strings.Contains(it.SQL, "play.") && it.Name != "inside", "%s is the script's", it.Name)
+	}
+	want, whole := hashes(t, w.db), membersOf(t, w.db)
+	w.restore(Target{Kind: ToLatest}, "members_1", nil)
+	require.Equal(t, want, hashes(t, "members_1"))
+	require.Equal(t, whole, membersOf(t, "members_1"))
+	server.MustExec(t, "members_1", "INSERT INTO play.q (msg) VALUES ('new'); ALTER EXTENSION unaccent DROP FUNCTION play.f()")
+
+	t.Run("alone, with what it needs", func(t *testing.T) {
+		w.restore(Target{Kind: ToLatest}, "members_2", func(o *Options) { o.Tables = []string{"play.v", "play.q"} })
+		require.Equal(t, "1", server.MustQuery(t, "members_2", "select string_agg(id::text, ' ') from play.v"))
+		require.Equal(t, want["play.q"], hashes(t, "members_2")["play.q"])
+	})
+	t.Run("where the script makes them after all", func(t *testing.T) {
+		w.sql(`CREATE EXTENSION pgcrypto; CREATE TABLE play.crypt (id int)`)
+		w.sql(`ALTER EXTENSION pgcrypto DROP FUNCTION digest(text, text); ALTER EXTENSION citext DROP FUNCTION max(citext)`)
+		w.sql(`ALTER EXTENSION citext ADD FUNCTION max(citext); ALTER EXTENSION pgcrypto ADD FUNCTION digest(text, text); ALTER EXTENSION pgcrypto ADD TABLE play.crypt`)
+		w.snapshot()
+		w.restore(Target{Kind: ToLatest}, "members_3", nil)
+		require.Equal(t, membersOf(t, w.db), membersOf(t, "members_3"))
+	})
+	t.Run("beside live tables", func(t *testing.T) {
+		server.CreateDatabase(t, "members_4")
+		server.MustExec(t, "members_4", "CREATE EXTENSION unaccent; CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION pgcrypto; CREATE SCHEMA play; CREATE TABLE play.kid (id int, b text)")
+		w.restore(Target{Kind: ToLatest}, "members_4", func(o *Options) { o.Create, o.AsSchema, o.Tables = false, "rescue", []string{"play.*"} })
+		require.Equal(t, want["play.q"], hashes(t, "members_4")["rescue.q"])
+		require.Equal(t, "id b", server.MustQuery(t, "members_4", "select string_agg(attname, ' ' order by attnum) from pg_attribute where attrelid = 'rescue.kid'::regclass and attnum > 0 and not attislocal"))
+		require.Equal(t, "true", server.MustQuery(t, "members_4", "select bool_and(attislocal)::text from pg_attribute where attrelid = 'play.kid'::regclass and attnum > 0"), "the live one")
+	})
+	t.Run("by a role that is no superuser", func(t *testing.T) {
+		server.MustExec(t, "postgres", "CREATE ROLE member_maker LOGIN PASSWORD 'x' CREATEROLE CREATEDB")
+		w.sql(`ALTER EXTENSION citext DROP TABLE play.kid; DROP EXTENSION adminpack`)
+		w.snapshot()
+		w.restore(Target{Kind: ToLatest}, "members_5", func(o *Options) {
+			o.DSN, o.NoOwner, o.NoPrivileges = server.DSNFor("member_maker", "x", "members_5"), true, true
+		})
+		require.Equal(t, want["play.q"], hashes(t, "members_5")["play.q"])
+	})
+}
