@@ -18,7 +18,7 @@ type ReaderOptions struct {
 	// DefaultLargeValue. Values of a row that together exceed four times as much go there, too.
 	LargeValue int64
 
-	// TempDir is the deltaEncoder of that file; "" means os.TempDir.
+	// TempDir is the folder of that file; "" means os.TempDir.
 	TempDir string
 
 	// Expect is checked against the segment; fields that are zero are not.
