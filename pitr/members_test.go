@@ -28,6 +28,9 @@ var membersSchema = []string{
 	`ALTER EXTENSION citext ADD TABLE play.kid`, `ALTER EXTENSION unaccent ADD MATERIALIZED VIEW play.mat`, `ALTER EXTENSION unaccent ADD FUNCTION play.atomic(int)`,
 	`ALTER EXTENSION unaccent ADD OPERATOR play.!@ (NONE, int)`, `ALTER EXTENSION unaccent ADD SCHEMA inside`, `ALTER EXTENSION unaccent ADD FUNCTION play.later()`,
 	`CREATE OR REPLACE FUNCTION play.later() RETURNS int LANGUAGE sql AS 'SELECT 2'`, `GRANT SELECT ON play.q TO pg_read_all_stats`,
+	`CREATE EXTENSION pg_buffercache; CREATE VIEW play.buffers AS SELECT bufferid FROM pg_buffercache`,
+	`CREATE FUNCTION play.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE RULE noted AS ON UPDATE TO pg_buffercache DO INSTEAD NOTHING`,
+	`CREATE TRIGGER kept INSTEAD OF DELETE ON pg_buffercache FOR EACH ROW EXECUTE FUNCTION play.nothing()`,
 	`BEGIN; CREATE EXTENSION hstore; CREATE TABLE play.together (id int PRIMARY KEY, h hstore); ALTER EXTENSION hstore ADD TABLE play.together; INSERT INTO play.together VALUES (1, 'a=>1'); COMMIT`,
 }
 
@@ -74,7 +77,7 @@ func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
 	})
 	t.Run("beside live tables", func(t *testing.T) {
 		server.CreateDatabase(t, "members_4")
-		server.MustExec(t, "members_4", "CREATE EXTENSION unaccent; CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION pgcrypto; CREATE SCHEMA play; CREATE TABLE play.kid (id int, b text)")
+		server.MustExec(t, "members_4", "CREATE EXTENSION unaccent; CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION pgcrypto; CREATE EXTENSION pg_buffercache; CREATE SCHEMA play; CREATE TABLE play.kid (id int, b text)")
 		w.restore(Target{Kind: ToLatest}, "members_4", func(o *Options) { o.Create, o.AsSchema, o.Tables = false, "rescue", []string{"play.*"} })
 		require.Equal(t, want["play.q"], hashes(t, "members_4")["rescue.q"])
 		require.Equal(t, "id b", server.MustQuery(t, "members_4", "select string_agg(attname, ' ' order by attnum) from pg_attribute where attrelid = 'rescue.kid'::regclass and attnum > 0 and not attislocal"))
@@ -82,7 +85,7 @@ func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
 	})
 	t.Run("by a role that is no superuser", func(t *testing.T) {
 		server.MustExec(t, "postgres", "CREATE ROLE member_maker LOGIN PASSWORD 'x' CREATEROLE CREATEDB")
-		w.sql(`ALTER EXTENSION citext DROP TABLE play.kid; DROP EXTENSION adminpack`)
+		w.sql(`ALTER EXTENSION citext DROP TABLE play.kid; DROP EXTENSION adminpack; DROP EXTENSION pg_buffercache CASCADE`)
 		w.snapshot()
 		w.restore(Target{Kind: ToLatest}, "members_5", func(o *Options) {
 			o.DSN, o.NoOwner, o.NoPrivileges = server.DSNFor("member_maker", "x", "members_5"), true, true

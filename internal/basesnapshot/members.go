@@ -20,7 +20,8 @@ import (
 // - has rows that are older, of another transaction;
 // - or of the same, if the script ran in this cluster: pg_upgrade makes and adds a member in one transaction;
 // - or none that says when it was made, and became a member in a transaction that ran no script.
-// Functions in C stay with the extension: they need its library, and a newer one may lack them.
+// Functions in C stay with the extension: they need its library, and a newer one may lack them. What belongs to a relation that
+// a script made (part) is no member: it was added if no script's transaction wrote it.
 const addedSQL = `
 WITH member AS (
   SELECT d.classid, d.objid, d.refobjid AS extension, d.xmin::text AS wrote, d.cmin::text::bigint AS step, d.xmin AS writer
@@ -39,7 +40,19 @@ WITH member AS (
   SELECT classid, objid, bool_or(other_wrote = wrote AND other_step = step) AS at_once,
     bool_or(other_wrote <> wrote AND age(other_writer) > age(writer)) AS older, bool_or(other_wrote = wrote AND other_step < step) AS earlier
   FROM other GROUP BY classid, objid
+), part AS (
+  SELECT 'pg_catalog.pg_class'::regclass AS class, indexrelid AS object, indrelid AS relation FROM pg_catalog.pg_index
+  UNION ALL SELECT 'pg_catalog.pg_constraint'::regclass, oid, conrelid FROM pg_catalog.pg_constraint
+  UNION ALL SELECT 'pg_catalog.pg_trigger'::regclass, oid, tgrelid FROM pg_catalog.pg_trigger WHERE NOT tgisinternal
+  UNION ALL SELECT 'pg_catalog.pg_rewrite'::regclass, oid, ev_class FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN'
+  UNION ALL SELECT 'pg_catalog.pg_statistic_ext'::regclass, oid, stxrelid FROM pg_catalog.pg_statistic_ext
 )
+SELECT DISTINCT p.class::oid, p.object, x.extname::text
+FROM member m JOIN part p ON p.relation = m.objid JOIN pg_catalog.pg_extension x ON x.oid = m.extension
+JOIN pg_catalog.pg_depend d ON d.classid = p.class AND d.objid = p.object AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = p.relation
+WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.extension IN (SELECT extension FROM here)
+  AND (m.extension, d.xmin::text) NOT IN (SELECT extension, wrote FROM script) AND d.xmin::text <> x.xmin::text
+UNION
 SELECT m.classid::oid, m.objid, x.extname::text
 FROM member m JOIN pg_catalog.pg_extension x ON x.oid = m.extension LEFT JOIN evidence e ON e.classid = m.classid AND e.objid = m.objid
 WHERE NOT coalesce(e.at_once, false)
@@ -137,11 +150,11 @@ func (m *merger) comesIn(it *SchemaItem, added map[catalogRow]string) (extension
 	if it.Section == "data" {
 		return "", false
 	}
-	if extension, ok = added[catalogRow{it.ClassOID, it.OID}]; ok && it.ClassOID != 0 {
-		return extension, true
-	}
 	if _, here := m.known[it.ID]; here {
 		return "", false
+	}
+	if extension, ok = added[catalogRow{it.ClassOID, it.OID}]; ok && it.ClassOID != 0 {
+		return extension, true
 	}
 	for _, d := range m.needs(it) {
 		if _, ok := m.fresh[d]; ok {
