@@ -148,6 +148,23 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 		require.Equal(t, []string{strings.Replace(c.drop, " CONCURRENTLY", "", 1), "ALTER TABLE public." + c.table + " REPLICA IDENTITY FULL"}, sqls(s.messages()))
 	}
 	s.mustIn(other, "ROLLBACK")
+	s.must("RESET lock_timeout")
+
+	// Another session's GRANT takes no lock on the table, and writes the same row of pg_class.
+	s.must("CREATE TABLE granted (x int PRIMARY KEY)")
+	s.messages()
+	s.mustIn(other, "BEGIN; GRANT SELECT ON granted TO PUBLIC")
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.conn.PgConn().Exec(context.Background(), "ALTER TABLE granted DROP CONSTRAINT granted_pkey").ReadAll()
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, s.name, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'") == "1"
+	}, time.Minute, 10*time.Millisecond)
+	s.mustIn(other, "COMMIT")
+	require.NoError(t, <-done)
+	require.Equal(t, []string{"GRANT SELECT ON granted TO PUBLIC", "ALTER TABLE granted DROP CONSTRAINT granted_pkey", "ALTER TABLE public.granted REPLICA IDENTITY FULL"}, sqls(s.messages()))
 }
 
 // testEncodings has names and texts outside of ASCII, in databases of several encodings.

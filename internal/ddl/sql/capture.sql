@@ -104,10 +104,12 @@ $tidemark$;
 -- ddl_identity gives tables without a usable replica identity one: an UPDATE of theirs would fail under a publication for
 -- all tables. A deferrable primary key is none. The statement is written like any other. No list: the tables that this
 -- transaction has locked to change them, one of which has lost its key. Others may be in the middle of another session's
--- statement, as DROP INDEX CONCURRENTLY: theirs to mend, and not to be waited for.
+-- statement, as DROP INDEX CONCURRENTLY: theirs to mend, and not to be waited for. A GRANT takes no lock, and writes the
+-- same row of pg_class: who waited for one fails (XX000, "tuple concurrently updated"), and does it again.
 CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   r oid;
+  attempt int;
 BEGIN
   FOR r IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE (c.oid = ANY (relations) OR relations IS NULL AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
@@ -115,7 +117,18 @@ BEGIN
     AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'tidemark'
     AND (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
       OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)) LOOP
-    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
+    attempt := 1;
+    LOOP
+      BEGIN
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
+        EXIT;
+      EXCEPTION WHEN internal_error THEN
+        IF attempt = 20 THEN
+          RAISE;
+        END IF;
+        attempt := attempt + 1;
+      END;
+    END LOOP;
   END LOOP;
 END
 $tidemark$;
