@@ -89,7 +89,7 @@ const setNull = " SET DEFAULT NULL;"
 var nullColumn = regexp.MustCompile(` DEFAULT NULL( NOT NULL)?,?$`)
 
 // mendDefaults takes away defaults that pg_dump writes for columns that have none where the parent's has one: DEFAULT NULL
-// is none to the server, but for a column of a domain.
+// is none to the server, but for a column of a domain, and of a type with a length or precision: those coerce it.
 func (r *run) mendDefaults(ctx context.Context, conn *pgconn.PgConn) error {
 	suspects := r.itemsOf(func(it *basesnapshot.SchemaItem) bool {
 		return it.Kind == "DEFAULT" && strings.Contains(it.SQL, setNull) || it.Kind == "TABLE" && strings.Contains(it.SQL, " DEFAULT NULL")
@@ -99,7 +99,7 @@ func (r *run) mendDefaults(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	rows, err := queryRows(ctx, conn, `
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname), quote_ident(a.attname), n.nspname, c.relname from pg_catalog.pg_attrdef d
-join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum join pg_catalog.pg_type t on t.oid = a.atttypid and t.typtype = 'd'
+join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
 join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'NULL::%' and exists (select from pg_catalog.pg_inherits i where i.inhrelid = c.oid)`)
 	if err != nil {

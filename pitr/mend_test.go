@@ -14,6 +14,8 @@ func TestMendWhatTheDumpLoses(t *testing.T) {
 ALTER SEQUENCE c_id_seq AS bigint; CREATE DOMAIN pos AS int CHECK (VALUE > 0); CREATE DOMAIN "Od d" AS text;
 CREATE TABLE parent (k int, v pos DEFAULT 3, "W; w" "Od d" DEFAULT 'x'); CREATE TABLE child (k int, v pos, "W; w" "Od d" DEFAULT NULL) INHERITS (parent);
 CREATE TABLE heir (own int) INHERITS (parent); ALTER TABLE ONLY heir ALTER v DROP DEFAULT, ALTER "W; w" SET DEFAULT NULL;
+CREATE TABLE sized (c char(6) DEFAULT 'a', s varchar(9) DEFAULT 'b', n numeric(5,2) DEFAULT 1, t timestamp(3) DEFAULT now()); CREATE TABLE sizes () INHERITS (sized);
+ALTER TABLE ONLY sizes ALTER c DROP DEFAULT, ALTER s DROP DEFAULT, ALTER n DROP DEFAULT, ALTER t DROP DEFAULT; CREATE TABLE explicit () INHERITS (sized); ALTER TABLE ONLY explicit ALTER c SET DEFAULT NULL;
 CREATE TABLE parts (k int, v pos DEFAULT 4) PARTITION BY LIST (k); CREATE TABLE part_1 PARTITION OF parts DEFAULT; ALTER TABLE ONLY part_1 ALTER v DROP DEFAULT`)
 	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
 	w.snapshot()
@@ -22,7 +24,7 @@ CREATE TABLE parts (k int, v pos DEFAULT 4) PARTITION BY LIST (k); CREATE TABLE 
 	w.archive()
 	const types = "select string_agg(seqrelid::regclass || ' ' || format_type(seqtypid, null) || ' ' || seqmax, ', ' order by seqrelid::regclass::text) from pg_sequence where seqrelid::regclass::text ~ '^[abc]_'"
 	const defaults = `select string_agg(attrelid::regclass || '.' || attname || ' ' || coalesce(pg_get_expr(adbin, adrelid), 'none'), ', ' order by attrelid::regclass::text, attnum)
-from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum where attname in ('v', 'W; w') and attrelid::regclass::text in ('parent', 'child', 'heir', 'parts', 'part_1')`
+from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum where attname in ('v', 'W; w', 'c', 's', 'n', 't') and attrelid::regclass::text in ('parent', 'child', 'heir', 'parts', 'part_1', 'sized', 'sizes', 'explicit')`
 	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "mended_1", nil)
 	w.restore(Target{Kind: ToLatest}, "mended_2", nil)
 	for _, query := range []string{types, defaults} {

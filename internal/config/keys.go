@@ -5,7 +5,7 @@ package config
 func Keys() []string {
 	return []string{
 		// both
-		"archive", "log-format", "log-level", "output",
+		"archive", "cpu-profile", "log-format", "log-level", "output",
 		// archiver
 		"source", "slot", "publication", "table", "segment-max-age", "segment-max-size", "until", "listen",
 		"new-archive", "standby", "snapshot-schedule", "jobs", "sql", "wait", "timeout", "apply",
