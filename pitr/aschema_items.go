@@ -51,7 +51,7 @@ func (s *selection) moveInto(schema string) (*schemaMap, error) {
 	s.items = s.items[:0:0]
 	for _, it := range kept {
 		was := it.SQL
-		it.Extension, it.MemberSQL = "", "" // the copy is no member of the extension
+		it.Extension, it.MemberSQL, it.InitialSQL = "", "", "" // the copy is no member of the extension
 		var err error
 		if it.SQL, err = m.rewrite(it.SQL); err == nil {
 			it.OwnerSQL, err = m.rewrite(it.OwnerSQL)

@@ -60,6 +60,9 @@ func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
 	w.restore(Target{Kind: ToLatest}, "members_1", nil)
 	require.Equal(t, want, hashes(t, "members_1"))
 	require.Equal(t, whole, membersOf(t, "members_1"))
+	const initial = "select string_agg(format('%s %s %s', pg_describe_object(classoid, objoid, objsubid), privtype, initprivs), '; ' order by 1) from (select * from pg_init_privs where objoid >= 16384 order by pg_describe_object(classoid, objoid, objsubid)) i"
+	require.Contains(t, server.MustQuery(t, w.db, initial), "function play.f() e {postgres=X/postgres}")
+	require.Equal(t, server.MustQuery(t, w.db, initial), server.MustQuery(t, "members_1", initial), "the privileges that they were added with")
 	server.MustExec(t, "members_1", "INSERT INTO play.q (msg) VALUES ('new'); ALTER EXTENSION unaccent DROP FUNCTION play.f()")
 
 	t.Run("alone, with what it needs", func(t *testing.T) {

@@ -78,6 +78,9 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if it.Kind == "TABLE" || it.Kind == "MATERIALIZED VIEW" {
 		sql = "SET default_table_access_method = " + quoteIdent(am) + ";\n" + sql
 	}
+	if it.InitialSQL != "" && r.server.superuser {
+		sql = it.InitialSQL + sql
+	}
 	err := exec(ctx, conn, sql)
 	if notValid, ok := withoutValidation(it, err); ok && r.o.AcceptInexact {
 		if err = exec(ctx, conn, notValid); err == nil {

@@ -110,8 +110,9 @@ type SchemaItem struct {
 	Inherited *Inherited `json:"inherited,omitempty"`
 	// Extension is that of a member, or of what belongs to one, which the extension's script doesn't make: it was added. Where a
 	// script makes it all the same, nothing is to be done.
-	Extension string `json:"extension,omitempty"`
-	MemberSQL string `json:"member_sql,omitempty"` // ALTER EXTENSION … ADD …; follows SQL
+	Extension  string `json:"extension,omitempty"`
+	MemberSQL  string `json:"member_sql,omitempty"`  // ALTER EXTENSION … ADD …; follows SQL
+	InitialSQL string `json:"initial_sql,omitempty"` // of an ACL item: the privileges that a member had when it was added, and its being added again with them; precedes SQL
 }
 
 // Pass is the order in which pg_restore runs kinds of items.

@@ -87,11 +87,12 @@ type merger struct {
 	known map[int]int         // id there -> index in items
 	fresh map[int]int         // id there -> id here, of what comes in
 	place map[int]int         // id here -> index in items that it comes after
+	adds  map[int]string      // id there -> what makes it a member
 }
 
 // withAdded gives items with the members added, taken from whole, the items of a dump that holds all members.
 func withAdded(items, whole []SchemaItem, added map[catalogRow]string) ([]SchemaItem, error) {
-	m := &merger{items: items, whole: map[int]*SchemaItem{}, known: map[int]int{}, fresh: map[int]int{}, place: map[int]int{}}
+	m := &merger{items: items, whole: map[int]*SchemaItem{}, known: map[int]int{}, fresh: map[int]int{}, place: map[int]int{}, adds: map[int]string{}}
 	m.match(whole)
 	next := 0
 	for _, it := range items {
@@ -188,8 +189,24 @@ func (m *merger) adapt(it *SchemaItem, extension string, id int) error {
 		place = max(place, m.lastBefore("post-data"))
 	}
 	m.place[id] = place
+	there := it.ID
+	needs := m.needs(it)
 	it.ID, it.Deps, it.Extension = id, deps, extension
-	return settleUpgrade(it)
+	if err := settleUpgrade(it, m.adding(needs)); err != nil {
+		return err
+	}
+	m.adds[there] = it.MemberSQL
+	return nil
+}
+
+// adding is what makes the first member among items of the other dump one.
+func (m *merger) adding(ids []int) string {
+	for _, id := range ids {
+		if sql := m.adds[id]; sql != "" {
+			return sql
+		}
+	}
+	return ""
 }
 
 type neighbour struct{ id, at int }
@@ -239,7 +256,7 @@ func (m *merger) tellDependents(whole []SchemaItem) error {
 			it.Deps = append(it.Deps, id)
 			if it.Kind == "ACL" {
 				it.SQL = whole[i].SQL
-				if err := settleUpgrade(it); err != nil {
+				if err := settleUpgrade(it, m.adding(whole[i].Deps)); err != nil {
 					return err
 				}
 			}
@@ -248,9 +265,10 @@ func (m *merger) tellDependents(whole []SchemaItem) error {
 	return nil
 }
 
-// settleUpgrade takes from an item's statements those that only pg_upgrade can use, and puts apart what makes it a member and
-// what it inherits.
-func settleUpgrade(it *SchemaItem) error {
+// settleUpgrade takes from an item's statements those that only pg_upgrade can use, and puts apart what makes it a member,
+// what it inherits, and the privileges with which it became one (pg_init_privs: pg_dump tells of those that differ from them). adding is what
+// made the object of a privilege a member.
+func settleUpgrade(it *SchemaItem, adding string) error {
 	tokens, err := sqltext.Tokens(it.SQL, true)
 	if err != nil {
 		return err
@@ -268,6 +286,10 @@ func settleUpgrade(it *SchemaItem) error {
 			it.MemberSQL = s + "\n"
 		case strings.HasPrefix(s, "UPDATE pg_catalog.") && inherits:
 			it.inherit(s, tokens[first:end])
+		case strings.HasPrefix(s, "SELECT pg_catalog.binary_upgrade_set_record_init_privs(false)"):
+			if initial := strings.TrimSpace(kept.String()); initial != "" && adding != "" {
+				it.InitialSQL = initial + "\n" + strings.Replace(adding, " ADD ", " DROP ", 1) + adding
+			}
 		case strings.HasPrefix(s, "UPDATE pg_catalog."), strings.HasPrefix(s, "SELECT pg_catalog.binary_upgrade_"):
 		default:
 			kept.WriteString(sqltext.Join(tokens[:end]))
