@@ -132,10 +132,11 @@ func changeEventTriggers(t *testing.T, s *postgres.Server, database string) (lsn
 	return lsn
 }
 
-// waitExact waits until the archiver has taken a base snapshot after a position, which changes up to it call for.
+// waitExact waits until the archiver has taken a base snapshot after a position, which changes up to it call for: not before
+// ten times as long has passed as the last one took.
 func waitExact(t *testing.T, a harness.Archive, run *harness.Process, lsn segment.LSN) {
 	a.WaitArchived(t, run, lsn)
-	run.WaitFor(t, "base snapshot after an inexact change", 2*time.Minute, func() bool {
+	run.WaitFor(t, "base snapshot after an inexact change", 10*time.Minute, func() bool {
 		r := harness.Run(t, a.Restorer("plan", "-o", "json"))
 		var plan struct {
 			Snapshot struct{ LSN segment.LSN }
