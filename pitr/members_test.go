@@ -96,3 +96,20 @@ func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
 		require.Equal(t, want["play.q"], hashes(t, "members_5")["play.q"])
 	})
 }
+
+// TestMembersOfMovedExtensions: SET SCHEMA writes over what pg_depend tells of the order of writes, even where it is rolled back.
+func TestMembersOfMovedExtensions(t *testing.T) {
+	w := newWorld(t, "members_moved", `CREATE SCHEMA ext; CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION btree_gist; CREATE EXTENSION unaccent`)
+	w.sql("ALTER EXTENSION hstore SET SCHEMA ext")
+	w.sql("BEGIN; CREATE TABLE made (id int PRIMARY KEY, h ext.hstore); ALTER EXTENSION hstore ADD TABLE made; INSERT INTO made VALUES (1, 'a=>1'); COMMIT")
+	w.sql("BEGIN; ALTER EXTENSION citext SET SCHEMA ext; ALTER EXTENSION btree_gist SET SCHEMA ext; ROLLBACK")
+	w.sql("BEGIN; CREATE TABLE kept (id int PRIMARY KEY); ALTER EXTENSION unaccent ADD TABLE kept; INSERT INTO kept VALUES (1); COMMIT")
+	w.sql("BEGIN; DROP EXTENSION unaccent; ROLLBACK")
+	made := w.snapshot()
+	for _, it := range made.Manifest.Schema {
+		require.True(t, it.Extension == "" || it.Extension == "hstore" || it.Extension == "unaccent", "%s %s is the script's", it.Kind, it.Name)
+	}
+	w.restore(Target{Kind: ToLatest}, "members_moved_1", nil)
+	require.Equal(t, hashes(t, w.db), hashes(t, "members_moved_1"))
+	require.Equal(t, membersOf(t, w.db), membersOf(t, "members_moved_1"))
+}

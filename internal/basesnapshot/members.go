@@ -20,25 +20,30 @@ import (
 // - has rows that are older, of another transaction;
 // - or of the same, if the script ran in this cluster: pg_upgrade makes and adds a member in one transaction;
 // - or none that says when it was made, and became a member in a transaction that ran no script.
+// Somebody who was rolled back has left his step in the rows that he would have written, and him in xmax: those tell the
+// transaction only. The first of an extension's members tell whether its script ran here, as ALTER EXTENSION ... SET SCHEMA
+// writes other rows anew; where that may have taken the traces of an update's script, only tables and functions count as added.
 // Functions in C stay with the extension: they need its library, and a newer one may lack them. What belongs to a relation that
 // a script made (part) is no member: it was added if no script's transaction wrote it.
 const addedSQL = `
 WITH member AS (
-  SELECT d.classid, d.objid, d.refobjid AS extension, d.xmin::text AS wrote, d.cmin::text::bigint AS step, d.xmin AS writer
+  SELECT d.classid, d.objid, d.refobjid AS extension, d.xmin::text AS wrote, d.cmin::text::bigint AS step, d.xmin AS writer, d.xmax = '0' AS clean,
+    first_value(d.xmin::text) OVER (PARTITION BY d.refobjid ORDER BY age(d.xmin) DESC) AS first
   FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
 ), other AS (
-  SELECT m.*, d.xmin::text AS other_wrote, d.cmin::text::bigint AS other_step, d.xmin AS other_writer
+  SELECT m.*, d.xmin::text AS other_wrote, d.cmin::text::bigint AS other_step, d.xmin AS other_writer, m.clean AND d.xmax = '0' AS steps
   FROM member m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype NOT IN ('e', 'x')
-  UNION ALL SELECT m.*, n.xmin::text, n.cmin::text::bigint, n.xmin
+  UNION ALL SELECT m.*, n.xmin::text, n.cmin::text::bigint, n.xmin, m.clean AND n.xmax = '0'
   FROM member m JOIN pg_catalog.pg_namespace n ON m.classid = 'pg_catalog.pg_namespace'::regclass AND n.oid = m.objid
 ), script AS (
-  SELECT DISTINCT extension, wrote FROM other WHERE other_wrote = wrote AND other_step = step
+  SELECT DISTINCT extension, wrote FROM other WHERE other_wrote = wrote AND other_step = step AND (steps OR wrote = first)
 ), here AS (
-  SELECT s.extension FROM script s JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_extension'::regclass AND d.objid = s.extension
-    AND d.deptype = 'n' AND d.xmin::text = s.wrote
+  SELECT s.extension, EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_extension'::regclass AND d.objid = s.extension
+    AND d.deptype = 'n' AND d.xmin::text = s.wrote) AS unmoved
+  FROM script s WHERE (s.extension, s.wrote) IN (SELECT extension, first FROM member)
 ), evidence AS (
-  SELECT classid, objid, bool_or(other_wrote = wrote AND other_step = step) AS at_once,
-    bool_or(other_wrote <> wrote AND age(other_writer) > age(writer)) AS older, bool_or(other_wrote = wrote AND other_step < step) AS earlier
+  SELECT classid, objid, bool_or(steps AND other_wrote = wrote AND other_step = step) AS at_once,
+    bool_or(NOT steps) AS unsure, bool_or(other_wrote <> wrote AND age(other_writer) > age(writer)) AS older, bool_or(steps AND other_wrote = wrote AND other_step < step) AS earlier
   FROM other GROUP BY classid, objid
 ), part AS (
   SELECT 'pg_catalog.pg_class'::regclass AS class, indexrelid AS object, indrelid AS relation FROM pg_catalog.pg_index
@@ -55,9 +60,11 @@ WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.extension IN (SELECT ext
 UNION
 SELECT m.classid::oid, m.objid, x.extname::text
 FROM member m JOIN pg_catalog.pg_extension x ON x.oid = m.extension LEFT JOIN evidence e ON e.classid = m.classid AND e.objid = m.objid
+LEFT JOIN here h ON h.extension = m.extension
 WHERE NOT coalesce(e.at_once, false)
-  AND (coalesce(e.older, false) OR m.extension IN (SELECT extension FROM here)
-    AND (coalesce(e.earlier, false) OR (m.extension, m.wrote) NOT IN (SELECT extension, wrote FROM script) AND m.wrote <> x.xmin::text))
+  AND (coalesce(e.older, false) OR h.extension IS NOT NULL
+    AND (coalesce(e.earlier, false) OR (m.extension, m.wrote) NOT IN (SELECT extension, wrote FROM script) AND m.wrote <> x.xmin::text
+      AND (h.unmoved AND NOT coalesce(e.unsure, false) OR m.classid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass))))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid AND p.prokind <> 'a' AND l.lanname IN ('c', 'internal'))`
 
