@@ -33,6 +33,7 @@ CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC; CREATE FUNCTION othe
 		require.Error(t, err, sql)
 	}
 	w.sql("DELETE FROM passing; DELETE FROM p; COMMENT ON INDEX passing_b IS 'it''s; left'")
+	w.sql(`ALTER INDEX "passing 1/(id - 1)" ALTER COLUMN 1 SET STATISTICS 77`)
 	w.sql("BEGIN; SAVEPOINT s; ALTER TABLE passing SET LOGGED; ROLLBACK TO s; COMMIT")
 	w.sql("INSERT INTO kept VALUES (2, 'x'); ALTER TABLE kept DROP b; ALTER TABLE kept ADD c int DEFAULT 7")
 	before := w.here()
@@ -42,12 +43,13 @@ CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC; CREATE FUNCTION othe
 	w.sql("ALTER INDEX passing_b RENAME TO now_known; DROP INDEX p1_b; ALTER TABLE passing DROP CONSTRAINT passing_pkey; ALTER TABLE passing REPLICA IDENTITY FULL")
 	w.archive()
 
-	const indexes = `select coalesce(string_agg(pg_get_indexdef(indexrelid) || coalesce(obj_description(indexrelid), ''), E'\n' order by indexrelid::regclass::text), '')
+	const indexes = `select coalesce(string_agg(pg_get_indexdef(indexrelid) || coalesce(obj_description(indexrelid), '')
+  || coalesce((select ' statistics ' || a.attstattarget from pg_attribute a where a.attrelid = indexrelid and a.attstattarget >= 0), ''), E'\n' order by indexrelid::regclass::text), '')
 from pg_index join pg_class c on c.oid = indrelid where relnamespace = 'public'::regnamespace and indisvalid`
 	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "revalidated_1", nil)
 	require.Equal(t, "CREATE UNIQUE INDEX passing_pkey ON public.passing USING btree (id)", server.MustQuery(t, "revalidated_1", indexes))
 	w.restore(Target{Kind: ToLSN, LSN: made, Exclusive: true}, "revalidated_2", nil)
-	require.Equal(t, `CREATE INDEX "passing 1/(id - 1)" ON public.passing USING hash (((1 / (id - 1))))
+	require.Equal(t, `CREATE INDEX "passing 1/(id - 1)" ON public.passing USING hash (((1 / (id - 1)))) statistics 77
 CREATE UNIQUE INDEX p1_b ON public.p1 USING btree (lower(b)) WHERE (id > 0)
 CREATE UNIQUE INDEX passing_b ON public.passing USING btree (b)it's; left
 CREATE UNIQUE INDEX passing_pkey ON public.passing USING btree (id)`, server.MustQuery(t, "revalidated_2", indexes))

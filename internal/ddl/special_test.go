@@ -93,7 +93,8 @@ func testInexact(t *testing.T, server *postgres.Server) {
 	s.must(`CREATE FUNCTION alike(text, text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true'; CREATE OPERATOR % (leftarg = text, rightarg = text, function = alike);
 		CREATE TYPE pt AS (x int); CREATE FUNCTION same_pt(pt, pt) RETURNS boolean LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR = (leftarg = pt, rightarg = pt, function = same_pt);
 		CREATE TABLE "50%" (a int, b text); INSERT INTO "50%" VALUES (1, 'x'); CREATE FUNCTION guessed("50%") RETURNS int LANGUAGE sql AS 'SELECT 1';
-		CREATE FUNCTION "quo""ted"() RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+		CREATE FUNCTION "quo""ted"() RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE OPERATOR ~ (leftarg = text, rightarg = text, function = alike)`)
 	s.messages()
 	const (
 		others  = "a new column's values are made by a default that gives others each time"
@@ -139,6 +140,7 @@ func testInexact(t *testing.T, server *postgres.Server) {
 		{`ALTER TABLE "50%" ALTER b TYPE text USING ("50%").guessed::text`, changed, "public.50%"},
 		{`ALTER TABLE "50%" ALTER b TYPE text USING "50%" . "guessed"::text`, changed, "public.50%"},
 		{`ALTER TABLE "50%" ALTER b TYPE text USING "quo""ted"()::text`, changed, "public.50%"},
+		{`ALTER TABLE "50%" ALTER b TYPE varchar(50) USING (b SIMILAR TO 'x')::text`, changed, "public.50%"},
 		{`ALTER TABLE "50%" ALTER b TYPE text USING U&"now\005fish"()::text`, changed, "public.50%"},
 		{"ALTER TABLE full_one SET UNLOGGED", "", ""},
 		{"ALTER TABLE full_one SET LOGGED", "its rows were never in the stream before SET LOGGED", "public.full_one"},

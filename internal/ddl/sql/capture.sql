@@ -155,7 +155,9 @@ BEGIN
     role := current_user;
   END IF;
   PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', 'CREATE INDEX', 'sql', tidemark.ddl_block(ARRAY(
-      SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class')))) s(n, text)
+      SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class'))),
+        (3, (SELECT string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i::regclass, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
+          FROM pg_attribute a WHERE a.attrelid = i AND a.attstattarget >= 0))) s(n, text)
       WHERE s.text IS NOT NULL ORDER BY i, s.n)),
     'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || '{"search_path": "pg_catalog, pg_temp"}',
     'objects', made.objects, 'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));

@@ -37,7 +37,7 @@ BEGIN
   FROM tidemark.ddl_tokens(statement, conforming) k WINDOW o AS (ORDER BY k.pos)
 ), symbols AS ( -- an operator may be several tokens
   SELECT coalesce(string_agg(t.raw, '' ORDER BY t.pos) FILTER (WHERE t.kind = 'o'), '') AS written,
-    coalesce(bool_or(t.kind = 'w' AND t.word IN ('in', 'between', 'like', 'ilike', 'case', 'nullif', 'distinct')), false) AS in_words FROM t
+    coalesce(bool_or(t.kind = 'w' AND t.word IN ('in', 'between', 'like', 'ilike', 'similar', 'case', 'nullif', 'distinct')), false) AS in_words FROM t
 )
 SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_moment(t.raw))
   AND NOT EXISTS (SELECT FROM t WHERE t.kind = 'w' AND t.word IN ('current_date', 'current_time', 'current_timestamp', 'localtime', 'localtimestamp',
@@ -48,7 +48,7 @@ SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_mome
   AND NOT EXISTS (SELECT FROM t JOIN pg_proc p ON p.proname = t.word JOIN pg_type y ON y.oid = p.proargtypes[0]
     WHERE t.before = 'o' AND t.before_raw LIKE '%.' AND y.typtype IN ('c', 'd', 'p') AND NOT tidemark.ddl_repeatable(p))
   AND NOT EXISTS (SELECT FROM symbols s, pg_operator o JOIN pg_proc p ON p.oid = o.oprcode WHERE o.oid >= 16384 AND p.provolatile <> 'i'
-    AND (strpos(s.written, o.oprname) > 0 OR s.in_words AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '~~', '!~~', '~~*', '!~~*')))
+    AND (strpos(s.written, o.oprname) > 0 OR s.in_words AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '~', '!~', '~~', '!~~', '~~*', '!~~*')))
   AND NOT EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE c.oid >= 16384 AND p.provolatile <> 'i'));
 END
 $tidemark$;
