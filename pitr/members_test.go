@@ -73,6 +73,8 @@ func TestObjectsAddedToExtensionsComeBack(t *testing.T) {
 	t.Run("where the script makes them after all", func(t *testing.T) {
 		w.sql(`CREATE EXTENSION pgcrypto; CREATE TABLE play.crypt (id int)`)
 		w.sql(`ALTER EXTENSION pgcrypto DROP FUNCTION digest(text, text); ALTER EXTENSION citext DROP FUNCTION max(citext)`)
+		w.sql(`ALTER EXTENSION unaccent DROP TEXT SEARCH DICTIONARY unaccent`)
+		w.sql(`ALTER EXTENSION unaccent ADD TEXT SEARCH DICTIONARY unaccent`)
 		w.sql(`ALTER EXTENSION citext ADD FUNCTION max(citext); ALTER EXTENSION pgcrypto ADD FUNCTION digest(text, text); ALTER EXTENSION pgcrypto ADD TABLE play.crypt`)
 		w.snapshot()
 		w.restore(Target{Kind: ToLatest}, "members_3", nil)

@@ -137,6 +137,8 @@ func madeByScript(it *basesnapshot.SchemaItem, err error) bool {
 	switch pgErr.Code {
 	case "42710", "42723", "42P06", "42P07", "42P16": // a duplicate object, function, schema, table; a second primary key
 		return true
+	case "23505": // a text search object: its command finds out by the catalog's index
+		return pgErr.SchemaName == "pg_catalog"
 	case "42809", "55000": // a partition that is attached, a column that is an identity
 		return it.Kind == "TABLE ATTACH" || it.Kind == "SEQUENCE"
 	}
