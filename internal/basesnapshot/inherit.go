@@ -12,7 +12,8 @@ import (
 // CREATE TABLE ... INHERITS, which is how pg_dump makes a child, puts the parents' columns first. A child whose parent
 // got a column later, or that was attached with INHERIT, has them in another order, and an INSERT that names no
 // columns depends on it. Such a child is made with all its columns and attached afterwards, as pg_upgrade
-// does; only a superuser can then say which of them it merely inherits (Inherited).
+// does; only a superuser can then say which of them it merely inherits (Inherited). So is one whose parents store a column of
+// theirs in different ways: CREATE TABLE ... INHERITS refuses that.
 
 // Inherited names what a table has from its parents only, where its SQL defines it all.
 type Inherited struct {
@@ -34,11 +35,13 @@ type familyColumn struct {
 	definition string // name, type, collation, expression
 	notNull    bool
 	generated  bool
+	stored     string // attstorage and attcompression
 }
 
 type familyCheck struct{ name, definition string }
 
-// settleInheritance rewrites the items of children whose columns pg_dump's statement would put in another order.
+// settleInheritance rewrites the items of children whose columns pg_dump's statement would put in another order, or which it
+// could not make.
 func settleInheritance(ctx context.Context, conn *pgx.Conn, items []SchemaItem) error {
 	families, err := readFamilies(ctx, conn)
 	if err != nil || len(families) == 0 {
@@ -46,7 +49,7 @@ func settleInheritance(ctx context.Context, conn *pgx.Conn, items []SchemaItem) 
 	}
 	byName := map[Name]*family{}
 	for _, f := range families {
-		if len(f.parents) > 0 && !slices.Equal(f.names(), f.inheritedOrder(families)) {
+		if len(f.parents) > 0 && (!slices.Equal(f.names(), f.inheritedOrder(families)) || f.disagreeing(families)) {
 			byName[f.Name] = f
 		}
 	}
@@ -84,6 +87,24 @@ func (f *family) inheritedOrder(families map[uint32]*family) []string {
 	}
 	add(f.columns, func(c familyColumn) bool { return c.local })
 	return order
+}
+
+// disagreeing reports whether two parents store a column of the same name in different ways.
+func (f *family) disagreeing(families map[uint32]*family) bool {
+	stored := map[string]string{}
+	for _, p := range f.parents {
+		parent := families[p]
+		if parent == nil {
+			continue
+		}
+		for _, c := range parent.columns {
+			if before, ok := stored[c.name]; ok && before != c.stored {
+				return true
+			}
+			stored[c.name] = c.stored
+		}
+	}
+	return false
 }
 
 // rewrite makes the item's statement define every column, and attach the table to its parents at the end. A
@@ -167,7 +188,8 @@ SELECT a.attrelid, a.attname::text, a.attislocal, a.attnotnull, pg_catalog.forma
   CASE WHEN a.attcollation <> t.typcollation THEN (SELECT pg_catalog.format(' COLLATE %I.%I', n.nspname, l.collname)
     FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) ELSE '' END,
   CASE a.attgenerated WHEN '' THEN '' ELSE ' GENERATED ALWAYS AS (' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || ')'
-    || CASE a.attgenerated WHEN 's' THEN ' STORED' ELSE '' END END
+    || CASE a.attgenerated WHEN 's' THEN ' STORED' ELSE '' END END,
+  a.attstorage::text || a.attcompression::text
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`
@@ -198,7 +220,7 @@ func readFamilies(ctx context.Context, conn *pgx.Conn) (map[uint32]*family, erro
 	}
 	var c familyColumn
 	var kind, collation, expression string
-	_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.local, &c.notNull, &kind, &collation, &expression}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.local, &c.notNull, &kind, &collation, &expression, &c.stored}, func() error {
 		c.generated = expression != ""
 		c.definition = quoteIdent(c.name) + " " + kind + collation + expression
 		families[oid].columns = append(families[oid].columns, c)

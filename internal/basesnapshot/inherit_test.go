@@ -34,3 +34,22 @@ func TestInheritanceKeepsItsColumnOrder(t *testing.T) {
 	require.Equal(t, 2, rewritten, "c and d; e follows c")
 	require.Equal(t, testServer().MustQuery(t, name, inheritedState), testServer().MustQuery(t, into, inheritedState))
 }
+
+// TestParentsThatStoreAColumnInDifferentWays: they came to that after their child was made.
+func TestParentsThatStoreAColumnInDifferentWays(t *testing.T) {
+	name, dsn := newDatabase(t)
+	testServer().MustExec(t, name, `CREATE TABLE g (b text, v text); CREATE TABLE p (b text, v text); CREATE TABLE c (own int, v text DEFAULT 'x') INHERITS (g, p);
+		ALTER TABLE ONLY g ALTER b SET STORAGE PLAIN; ALTER TABLE ONLY p ALTER v SET COMPRESSION pglz; ALTER TABLE ONLY c ALTER b SET STORAGE MAIN;
+		CREATE TABLE d () INHERITS (c); CREATE TABLE e (x int) INHERITS (c)`)
+	_, m := take(t, options(dsn, newStore(t)))
+	into, _ := newDatabase(t)
+	for _, it := range m.Schema {
+		if it.Section == "pre-data" && !it.OfDatabase {
+			testServer().MustExec(t, into, it.SQL+it.InheritedSQL())
+		}
+	}
+	const state = `SELECT string_agg(format('%s %s %s', attrelid::regclass, attname, concat_ws(' ', attislocal, attinhcount, attstorage, attcompression)), '; ' ORDER BY attrelid::regclass::text, attnum)
+		FROM pg_attribute WHERE attrelid IN ('g'::regclass, 'p'::regclass, 'c'::regclass, 'd'::regclass, 'e'::regclass) AND attnum > 0`
+	require.Contains(t, testServer().MustQuery(t, name, state), "c b f 2 m ")
+	require.Equal(t, testServer().MustQuery(t, name, state), testServer().MustQuery(t, into, state))
+}
