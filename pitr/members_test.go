@@ -107,11 +107,22 @@ func TestMembersOfMovedExtensions(t *testing.T) {
 	w.sql("BEGIN; ALTER EXTENSION citext SET SCHEMA ext; ALTER EXTENSION btree_gist SET SCHEMA ext; ROLLBACK")
 	w.sql("BEGIN; CREATE TABLE kept (id int PRIMARY KEY); ALTER EXTENSION unaccent ADD TABLE kept; INSERT INTO kept VALUES (1); COMMIT")
 	w.sql("BEGIN; DROP EXTENSION unaccent; ROLLBACK")
-	made := w.snapshot()
-	for _, it := range made.Manifest.Schema {
-		require.True(t, it.Extension == "" || it.Extension == "hstore" || it.Extension == "unaccent", "%s %s is the script's", it.Kind, it.Name)
+	check := func() {
+		for _, it := range w.snapshot().Manifest.Schema {
+			require.True(t, it.Extension == "" || it.Extension == "hstore" || it.Extension == "unaccent", "%s %s is the script's", it.Kind, it.Name)
+		}
 	}
+	check()
 	w.restore(Target{Kind: ToLatest}, "members_moved_1", nil)
 	require.Equal(t, hashes(t, w.db), hashes(t, "members_moved_1"))
 	require.Equal(t, membersOf(t, w.db), membersOf(t, "members_moved_1"))
+
+	w.sql("CREATE EXTENSION pg_stat_statements VERSION '1.7'")
+	w.sql("ALTER EXTENSION pg_stat_statements UPDATE TO '1.8'")
+	w.sql("ALTER EXTENSION pg_stat_statements UPDATE TO '1.9'")
+	w.sql("ALTER EXTENSION pg_stat_statements UPDATE TO '1.10'")
+	w.sql("BEGIN; DROP EXTENSION pg_stat_statements; ROLLBACK")
+	check()
+	w.sql("ALTER EXTENSION pg_stat_statements SET SCHEMA ext")
+	check()
 }

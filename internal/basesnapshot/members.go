@@ -22,7 +22,8 @@ import (
 // - or none that says when it was made, and became a member in a transaction that ran no script.
 // Somebody who was rolled back has left his step in the rows that he would have written, and him in xmax: those tell the
 // transaction only. The first of an extension's members tell whether its script ran here, as ALTER EXTENSION ... SET SCHEMA
-// writes other rows anew; where that may have taken the traces of an update's script, only tables and functions count as added.
+// writes other rows anew; where that may have taken the traces of an update's script, only tables, sequences
+// and functions count as added: a view of an older version's script may fit no newer one.
 // Functions in C stay with the extension: they need its library, and a newer one may lack them. What belongs to a relation that
 // a script made (part) is no member: it was added if no script's transaction wrote it.
 const addedSQL = `
@@ -64,7 +65,8 @@ LEFT JOIN here h ON h.extension = m.extension
 WHERE NOT coalesce(e.at_once, false)
   AND (coalesce(e.older, false) OR h.extension IS NOT NULL
     AND (coalesce(e.earlier, false) OR (m.extension, m.wrote) NOT IN (SELECT extension, wrote FROM script) AND m.wrote <> x.xmin::text
-      AND (h.unmoved AND NOT coalesce(e.unsure, false) OR m.classid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass))))
+      AND (h.unmoved AND NOT coalesce(e.unsure, false) OR m.classid = 'pg_catalog.pg_proc'::regclass
+        OR m.classid = 'pg_catalog.pg_class'::regclass AND m.objid IN (SELECT oid FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'S')))))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     WHERE m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid AND p.prokind <> 'a' AND l.lanname IN ('c', 'internal'))`
 
