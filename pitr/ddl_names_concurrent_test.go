@@ -50,6 +50,15 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	}, 20*time.Second, 10*time.Millisecond)
 	second(`COMMIT`)
 	require.NoError(t, <-waited)
+	// One that waits for a table's lock in a schema whose name, its second, changes meanwhile.
+	second(`ALTER SCHEMA elsewhere RENAME TO second`)
+	second(`BEGIN; LOCK TABLE sorted; ALTER SCHEMA second RENAME TO third`)
+	go func() { waited <- server.Exec(context.Background(), w.db, `CREATE TABLE second.heir (own int) INHERITS (sorted)`) }()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sorted'::regclass`) == "1"
+	}, 20*time.Second, 10*time.Millisecond)
+	second(`COMMIT`)
+	require.NoError(t, <-waited)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_names_back", nil)
 	want, _, _ := strings.Cut(schemaOf(t, w.db), "CREATE EVENT TRIGGER")

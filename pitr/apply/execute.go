@@ -31,7 +31,7 @@ type execution struct {
 	unseen  namings         // made here already, and certainly not known to the statement
 	overlap namings         // that it may not have known
 	latest  namings         // overlap, and those that it may have waited for
-	wide    bool            // latest count too
+	wide    int             // so many of latest, the newest, count too
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
@@ -47,12 +47,8 @@ func (e *execution) run(ctx context.Context, w *worker) error {
 		return fault.Wrap(err, codeOf(err), "", "%s", describeChange(e.message, e.source))
 	}
 	err := e.make(ctx, w.conn)
-	if err != nil && missesSomething(err) && len(e.latest) > 0 {
-		if err := errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn)); err != nil {
-			return err
-		}
-		e.wide = true
-		err = e.make(ctx, w.conn)
+	if err != nil && missesSomething(err) {
+		err = e.makeAsNamedBefore(ctx, w, err)
 	}
 	// PREPARE isn't undone with anything, and a statement of ours may have had another put in its place.
 	clear(w.prepared)
@@ -64,6 +60,21 @@ func (e *execution) run(ctx context.Context, w *worker) error {
 	}
 	e.failed, e.emptied = err, nil
 	return errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change; RELEASE SAVEPOINT tidemark_change; DEALLOCATE ALL"), e.holds.read(ctx, w.conn))
+}
+
+// makeAsNamedBefore tries again with names given back, one more each time: a thing may have had several names of late, and the
+// statement knew one of them. Where none helps the first error stays.
+func (e *execution) makeAsNamedBefore(ctx context.Context, w *worker, first error) error {
+	for e.wide = 1; e.wide <= len(e.latest); e.wide++ {
+		if err := errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn)); err != nil {
+			return err
+		}
+		err := e.make(ctx, w.conn)
+		if err == nil || codeOf(err) == fault.Unreachable || ctx.Err() != nil {
+			return err
+		}
+	}
+	return first
 }
 
 func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
@@ -107,9 +118,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 // asNamed executes the change's statement, with the names that it knew.
 func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 	var latest namings
-	if e.wide {
+	if e.wide > 0 {
 		var err error
-		if latest, err = undoNames(ctx, conn, e.latest); err != nil {
+		if latest, err = undoNames(ctx, conn, e.latest[len(e.latest)-e.wide:]); err != nil {
 			return err
 		}
 	}
