@@ -53,7 +53,9 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	// One that waits for a table's lock in a schema whose name, its second, changes meanwhile.
 	second(`ALTER SCHEMA elsewhere RENAME TO second`)
 	second(`BEGIN; LOCK TABLE sorted; ALTER SCHEMA second RENAME TO third`)
-	go func() { waited <- server.Exec(context.Background(), w.db, `CREATE TABLE second.heir (own int) INHERITS (sorted)`) }()
+	go func() {
+		waited <- server.Exec(context.Background(), w.db, `CREATE TABLE second.heir (own int) INHERITS (sorted)`)
+	}()
 	require.Eventually(t, func() bool {
 		return server.MustQuery(t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sorted'::regclass`) == "1"
 	}, 20*time.Second, 10*time.Millisecond)
