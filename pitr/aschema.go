@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"tidemark/internal/basesnapshot"
-	"tidemark/pitr/sqltext"
+	"tidemark/internal/sqltext"
 )
 
 // schemaMap says which objects of the archive go into another schema than their own. A nil map leaves all

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"tidemark/pitr/sqltext"
+	"tidemark/internal/sqltext"
 )
 
 // pg_dump leaves an extension's members to the extension's script. What ALTER EXTENSION ... ADD made a member (extensions

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"tidemark/internal/ddl"
-	"tidemark/pitr/sqltext"
+	"tidemark/internal/sqltext"
 )
 
 // statementText is a statement in pieces.
