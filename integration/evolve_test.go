@@ -25,8 +25,9 @@ import (
 // exitNotCovered is the exit code of a restore whose target the archive does not cover, or not exactly.
 const exitNotCovered = 3
 
-// enoughSeeds are so many that every kind of change must occur among them, and every form.
-const enoughSeeds = 20
+// enoughSeeds are so many that nearly every kind of change occurs among them, and every form. What concurrent sessions have taken
+// back or refused in all of them must occur in some of moreSeeds.
+const enoughSeeds, moreSeeds = 20, 20
 
 // schemaMoment is what a database was at a position: its rows and its schema.
 type schemaMoment struct {
@@ -49,21 +50,27 @@ func TestSchemaChangesComeThrough(t *testing.T) {
 	var mu sync.Mutex
 	var failed []string
 	coverage := new(evolve.Coverage)
+	prove := func(t *testing.T, seed uint64) {
+		defer func() {
+			if t.Failed() {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, strconv.FormatUint(seed, 10))
+			}
+		}()
+		proveSeed(t, source, target, seed, coverage)
+	}
 	t.Run("seeds", func(t *testing.T) {
 		for seed := first; seed < first+seeds; seed++ {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 				t.Parallel()
-				defer func() {
-					if t.Failed() {
-						mu.Lock()
-						defer mu.Unlock()
-						failed = append(failed, strconv.FormatUint(seed, 10))
-					}
-				}()
-				proveSeed(t, source, target, seed, coverage)
+				prove(t, seed)
 			})
 		}
 	})
+	for more := uint64(0); seeds >= enoughSeeds && more < moreSeeds && len(coverage.Missing()) > 0; more++ {
+		t.Run("another", func(t *testing.T) { prove(t, first+seeds+more) })
+	}
 	if len(failed) > 0 {
 		t.Logf("%d of %d seeds failed: %s; repeat one with TIDEMARK_TEST_SEED", len(failed), seeds, strings.Join(failed, " "))
 	}
