@@ -59,8 +59,11 @@ var storageParameters = regexp.MustCompile(`\nWITH \(([^\n]*)\);\s*$`)
 // mendToast gives a table that was just made the storage parameters of a TOAST table that no column needs: the server has
 // dropped them without a word. At the source a column needed it that is gone, and so it is here.
 func mendToast(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem, table string) error {
+	if it.Kind != "TABLE" || !strings.Contains(it.SQL, "toast.") {
+		return nil
+	}
 	match := storageParameters.FindStringSubmatch(it.SQL)
-	if it.Kind != "TABLE" || match == nil || !strings.Contains(match[1], "toast.") {
+	if match == nil || !strings.Contains(match[1], "toast.") {
 		return nil
 	}
 	rows, err := queryRows(ctx, conn, `

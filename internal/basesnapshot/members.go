@@ -185,8 +185,9 @@ func (m *merger) needs(it *SchemaItem) []int {
 // adapt makes of an item of the other dump one of this, and finds its place: behind all that it needs.
 func (m *merger) adapt(it *SchemaItem, extension string, id int) error {
 	m.whole[it.ID].Extension = extension
+	needs := m.needs(it)
 	deps, place := []int{}, -1
-	for _, d := range m.needs(it) {
+	for _, d := range needs {
 		for _, dep := range m.here(d, map[int]bool{}) {
 			if !slices.Contains(deps, dep.id) {
 				deps = append(deps, dep.id)
@@ -199,7 +200,6 @@ func (m *merger) adapt(it *SchemaItem, extension string, id int) error {
 	}
 	m.place[id] = place
 	there := it.ID
-	needs := m.needs(it)
 	it.ID, it.Deps, it.Extension = id, deps, extension
 	if err := settleUpgrade(it, m.adding(needs)); err != nil {
 		return err

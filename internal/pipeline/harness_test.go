@@ -138,6 +138,21 @@ func (w *world) start(change ...func(*Config)) *running {
 	return r
 }
 
+// holdSnapshots keeps the store from taking anything of a base snapshot until release is called. held is closed when the
+// first thing has come.
+func (w *world) holdSnapshots() (held <-chan struct{}, release func()) {
+	came, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.store.OnPut(func(key string) error {
+		if strings.HasPrefix(key, "snapshots/") {
+			once.Do(func() { close(came) })
+			<-released
+		}
+		return nil
+	})
+	return came, func() { close(released) }
+}
+
 // catchUp runs --until current.
 func (w *world) catchUp(change ...func(*Config)) {
 	w.t.Helper()

@@ -77,17 +77,9 @@ func TestStoreThatDoesNotEvenFail(t *testing.T) {
 // TestSnapshotStuckInTheStoreDoesNotKeepTheArchiver from stopping.
 func TestSnapshotStuckInTheStoreDoesNotKeepTheArchiver(t *testing.T) {
 	w := newWorld(t, nil)
-	stuck, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	w.store.OnPut(func(key string) error {
-		if strings.HasPrefix(key, "snapshots/") {
-			once.Do(func() { close(stuck) })
-			<-release
-		}
-		return nil
-	})
+	stuck, release := w.holdSnapshots()
 	r := w.start(func(c *Config) { c.backgroundPatience = 100 * time.Millisecond })
-	t.Cleanup(func() { close(release) })
+	t.Cleanup(release)
 	<-stuck
 	require.NoError(t, r.end())
 }

@@ -97,22 +97,13 @@ func (r *running) snapshotAfter(lsn segment.LSN) catalog.SnapshotPoint {
 func TestDDLDuringTheFirstSnapshotAsksForAnother(t *testing.T) {
 	w := newWorld(t, nil)
 	w.cfg.NoSchemaCapture = true
-	held, release := make(chan struct{}), make(chan struct{})
-	var once bool
-	w.store.OnPut(func(key string) error {
-		if strings.HasPrefix(key, "snapshots/") && !once {
-			once = true
-			close(held)
-			<-release
-		}
-		return nil
-	})
+	held, release := w.holdSnapshots()
 	r := w.start()
 	<-held
 	w.exec("CREATE TABLE fresh (id int PRIMARY KEY); INSERT INTO fresh VALUES (1)")
 	ddl := w.flush()
 	w.archivedPast(ddl)
-	close(release)
+	release()
 	s := r.snapshotAfter(ddl)
 	m, err := basesnapshot.ReadManifest(context.Background(), w.store, s.Snapshot)
 	require.NoError(t, err)
@@ -123,16 +114,7 @@ func TestDDLDuringTheFirstSnapshotAsksForAnother(t *testing.T) {
 // TestUnseenChangeDuringASnapshotAsksForAnother: the archiver may notice a change while a base snapshot that lacks it is on its way.
 func TestUnseenChangeDuringASnapshotAsksForAnother(t *testing.T) {
 	w := newWorld(t, nil)
-	held, release := make(chan struct{}), make(chan struct{})
-	var once bool
-	w.store.OnPut(func(key string) error {
-		if strings.HasPrefix(key, "snapshots/") && !once {
-			once = true
-			close(held)
-			<-release
-		}
-		return nil
-	})
+	held, release := w.holdSnapshots()
 	r := w.start()
 	<-held
 	before := w.flush()
@@ -141,7 +123,7 @@ func TestUnseenChangeDuringASnapshotAsksForAnother(t *testing.T) {
 		r.lives()
 		return strings.Contains(r.log.String(), "another base snapshot is needed")
 	})
-	close(release)
+	release()
 	r.snapshotAfter(before)
 	require.NoError(t, r.end())
 }
@@ -198,13 +180,7 @@ func TestNewHistoryIsNotCaughtUpWithoutASnapshot(t *testing.T) {
 	w.catchUp()
 	w.insert(1, 2)
 	w.query("SELECT pg_replication_slot_advance('" + w.slot() + "', pg_current_wal_flush_lsn())::text")
-	slow := make(chan struct{})
-	w.store.OnPut(func(key string) error {
-		if strings.HasPrefix(key, "snapshots/") {
-			<-slow
-		}
-		return nil
-	})
+	_, release := w.holdSnapshots()
 	r := w.start(acceptGap, func(c *Config) { c.Until = "current" })
 	w.eventually("the gap", func() bool { r.lives(); return len(w.view().Gaps()) == 1 })
 	w.eventually("status tells that there is no base snapshot behind the gap yet", func() bool {
@@ -214,7 +190,7 @@ func TestNewHistoryIsNotCaughtUpWithoutASnapshot(t *testing.T) {
 		require.NotEqual(t, StateProtected, s.State)
 		return s.State == StateSnapshot
 	})
-	close(slow)
+	release()
 	require.NoError(t, r.wait())
 	_, ok := newestSnapshot(w.view())
 	require.True(t, ok)

@@ -43,7 +43,7 @@ func (u *unannounced) shown(r *segment.Relation, xid uint32, captured bool) {
 	switch {
 	case !captured:
 		u.settle(r.ID)
-	case !known, maker == xid && maker != announcedXID:
+	case !known, maker == xid:
 		u.rows[r.ID] = r.String()
 	}
 }
