@@ -317,9 +317,9 @@ where c.relkind in ('r', 'm') and n.nspname not in ('pg_catalog', 'information_s
 }
 
 // schemaOf is pg_dump's schema of a database without what can't be the same.
-func schemaOf(t *testing.T, database string) string {
+func schemaOf(t *testing.T, database string, more ...string) string {
 	t.Helper()
-	out, err := osexec.CommandContext(t.Context(), server.Path("pg_dump"), "--schema-only", "--exclude-schema=tidemark", "--dbname="+server.DSN(database)).Output()
+	out, err := osexec.CommandContext(t.Context(), server.Path("pg_dump"), append(more, "--schema-only", "--exclude-schema=tidemark", "--dbname="+server.DSN(database))...).Output()
 	require.NoError(t, err)
 	var kept []string
 	for line := range strings.Lines(string(out)) {

@@ -14,6 +14,9 @@ func (m *Message) toBytes() error {
 			texts = append(texts, &list[i].Schema, &list[i].Name, &list[i].Identity)
 		}
 	}
+	for i := range m.Copied {
+		texts = append(texts, &m.Copied[i].Name, &m.Copied[i].SQL, &m.Copied[i].Comment)
+	}
 	for i := range m.State {
 		texts = append(texts, &m.State[i].Schema, &m.State[i].Name)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
-const Version = 11
+const Version = 12
 
 // Schema is where everything lives that Install makes, but for the event triggers, which have no schema.
 const Schema = "tidemark"
@@ -81,6 +81,7 @@ func installSQL(status Status, o Options) []string {
 		"%PUBLICATION%", quoteLiteral(o.Publication),
 		"SET lc_messages = 'C'", language,
 		"%FINGERPRINT%", fingerprintExpression(),
+		"%COPIED%", strings.TrimSpace(readSQL("copied.sql")),
 		"%RIGHTS%", strings.TrimSpace(readSQL("rights.sql")),
 	)
 	list := []string{

@@ -43,6 +43,9 @@ type Message struct {
 	Inexact string   `json:"inexact,omitempty"`
 	Tables  []string `json:"tables,omitempty"`
 
+	// Copied is what the new table has of what CREATE TABLE … (LIKE … INCLUDING …) copies without a lock on it. nil: the statement is no such.
+	Copied []Copied `json:"copied,omitempty"`
+
 	// State has a fingerprint of each relation that the change made or altered, as it stood after the
 	// statement; the replay compares it on servers of the same major version.
 	State []RelationState `json:"state,omitempty"`
@@ -68,6 +71,14 @@ type Object struct {
 	// ACL are the privileges on what the statement made: of "owner", "public" and each "role NAME", with * what they may grant;
 	// one key "default" where they are those. nil: not known.
 	ACL map[string][]string `json:"acl,omitempty"`
+}
+
+// Copied is something of a table that LIKE may have copied, or its comment alone.
+type Copied struct {
+	Type    string `json:"type"`          // index, statistics, constraint or column
+	Name    string `json:"name"`          // unquoted; all but columns are in the table's schema
+	SQL     string `json:"sql,omitempty"` // the statement that makes it; "" if it is there in any case
+	Comment string `json:"comment,omitempty"`
 }
 
 // RelationState is a relation as it stood after a statement.

@@ -16,7 +16,7 @@ import (
 // where the server is of the same major version: others print the same thing in other words. What another
 // transaction has committed after the statement and before its commit is here already, and was not there then:
 // locks don't keep a table's name, its parents' and its children's from being changed meanwhile. Then only what the statement
-// itself made is compared: nobody else could change that, but what LIKE copied may be of the wrong moment.
+// itself made is compared: nobody else could change that.
 func (e *execution) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	states := e.message.State
 	if !e.alone {

@@ -97,6 +97,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.clearExtension(ctx, conn); err != nil {
 		return err
 	}
+	if err := e.settleCopies(ctx, conn); err != nil {
+		return err
+	}
 	if err := e.compare(ctx, conn); err != nil {
 		return err
 	}

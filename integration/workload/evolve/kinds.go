@@ -20,7 +20,7 @@ type kind struct {
 	// solo changes are made while no other session changes anything. They drop what another session's uncommitted
 	// statement may have made use of, and PostgreSQL locks nothing against that: it is left with a thing that depends on nothing. Or they
 	// change what rows of open transactions are printed as: the replay, in the order of commits, finds no such label any more, and stops there. Or they
-	// copy comments, indexes and statistics, which LIKE does not lock. Or they give privileges on what an extension's script makes.
+	// give privileges on what an extension's script makes.
 	solo bool
 }
 
@@ -76,7 +76,7 @@ var createTable = []kind{
 	exact("no columns", `CREATE TABLE {at}{new} ()`),
 	exact("constraints", `CREATE TABLE {at}{new} (id int CONSTRAINT {new#2} PRIMARY KEY [[|DEFERRABLE INITIALLY DEFERRED]], a int CHECK (a <> 13) NOT NULL DEFAULT 1, r int4range, base int REFERENCES play.base [[ON DELETE CASCADE|ON DELETE SET NULL|DEFERRABLE]], UNIQUE (a, id), EXCLUDE USING gist (r WITH &&)) WITH (fillfactor = 70)`),
 	exact("like", `CREATE TABLE {at}{new} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`),
-	solo("like with all", `CREATE TABLE {at}{new} (LIKE {table} INCLUDING [[ALL|INDEXES INCLUDING COMMENTS]])`),
+	exact("like with all", `CREATE TABLE {at}{new} (LIKE {table} INCLUDING [[ALL|INDEXES INCLUDING COMMENTS]])`),
 	exact("inherits", `CREATE TABLE {at}{new} (own_{n} {type}) INHERITS ({plain})`),
 	exact("of type", `CREATE TABLE {at}{new} OF play.pair (PRIMARY KEY (x))`),
 	exact("again", `DROP TABLE {plain} CASCADE;;CREATE TABLE {plain} (again int PRIMARY KEY, v {type} DEFAULT {const})`),
@@ -164,7 +164,7 @@ var partitions = []kind{
 	exact("add", `CREATE TABLE {at}{new} PARTITION OF {ranged} FOR VALUES {bound}`),
 	exact("add default", `CREATE TABLE {at}{new} PARTITION OF {ranged} DEFAULT`),
 	exact("add with parts", `CREATE TABLE {at}{new} PARTITION OF {ranged} FOR VALUES {bound} PARTITION BY HASH (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} FOR VALUES WITH (MODULUS 1, REMAINDER 0)`),
-	solo("attach", `CREATE TABLE {at}{new} (gone text, LIKE {ranged} INCLUDING ALL);;ALTER TABLE {at}{new} DROP gone;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
+	exact("attach", `CREATE TABLE {at}{new} (gone text, LIKE {ranged} INCLUDING ALL);;ALTER TABLE {at}{new} DROP gone;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
 	exact("detach", `ALTER TABLE {partition.on} DETACH PARTITION {partition}`),
 	single("detach concurrently", `ALTER TABLE {partition.on} DETACH PARTITION {partition} CONCURRENTLY`),
 	exact("detach and drop", `ALTER TABLE {partition.on} DETACH PARTITION {partition};;DROP TABLE {partition}`),
@@ -178,7 +178,7 @@ var partitions = []kind{
 	exact("drop all", `DROP TABLE {partitioned} CASCADE`),
 	exact("foreign key", `ALTER TABLE {ranged} ADD FOREIGN KEY (id) REFERENCES play.base`),
 	exact("attach default", `CREATE TABLE {at}{new} (id int, b text) PARTITION BY LIST (id);;CREATE TABLE {at}{new#2} (b text, id int);;INSERT INTO {at}{new#2} VALUES ('x', 1);;ALTER TABLE {at}{new} ATTACH PARTITION {at}{new#2} DEFAULT;;INSERT INTO {at}{new} VALUES (2, 'y')`),
-	solo("attach parts", `CREATE TABLE {at}{new} (LIKE {ranged} INCLUDING ALL) PARTITION BY RANGE (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} DEFAULT;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
+	exact("attach parts", `CREATE TABLE {at}{new} (LIKE {ranged} INCLUDING ALL) PARTITION BY RANGE (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} DEFAULT;;ALTER TABLE {ranged} ATTACH PARTITION {at}{new} FOR VALUES {bound}`),
 	exact("attach index", `CREATE TABLE {at}{new} (id int, b text) PARTITION BY RANGE (id);;CREATE TABLE {at}{new#2} PARTITION OF {at}{new} FOR VALUES FROM (0) TO (1000000);;CREATE INDEX {new#3} ON ONLY {at}{new} (b);;CREATE INDEX {new#4} ON {at}{new#2} (b);;ALTER INDEX {at}{new#3} ATTACH PARTITION {at}{new#4}`),
 	exact("unique", `ALTER TABLE {ranged} ADD UNIQUE (id)`),
 }

@@ -179,6 +179,9 @@ DECLARE
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   state jsonb;
+  -- The texts of expressions come from caches: a server process hears what others have changed when it takes a lock on a table that it
+  -- doesn't hold yet. This takes one, and gives it back.
+  heard bigint := pg_relation_size('tidemark.ddl_space'::regclass);
   snapshot text := pg_current_snapshot()::text; -- taken before state and privileges are
   why text;
   touched oid[];
@@ -299,6 +302,7 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
+    'copied', CASE WHEN tag = 'CREATE TABLE' AND statement ~* '\mlike\M' AND statement ~* '\mincluding\M' THEN tidemark.ddl_copied(main) END,
     'state', CASE WHEN revived = '{}' THEN state END, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
   IF revived <> '{}' THEN
     PERFORM tidemark.ddl_emit_revived(revived, account, settings, state, snapshot);
@@ -309,6 +313,14 @@ BEGIN
   ELSIF tidemark.ddl_all_tables() AND tag ~ ' (TABLE|TABLE AS|INTO|SCHEMA|EXTENSION)$' THEN
     PERFORM tidemark.ddl_identity(relations);
   END IF;
+END
+$tidemark$;
+
+-- ddl_copied is what LIKE may have copied into a table without a lock on it, with what the table has of that kind itself.
+CREATE FUNCTION tidemark.ddl_copied(relation oid) RETURNS jsonb LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('type', o.type, 'name', o.name, 'sql', o.sql, 'comment', o.comment) ORDER BY o.type, o.name), '[]')
+  FROM pg_class c CROSS JOIN LATERAL (%COPIED%) o WHERE c.oid = relation);
 END
 $tidemark$;
 
