@@ -139,27 +139,3 @@ CREATE TABLE by_mood (m mood PRIMARY KEY, n int); INSERT INTO by_mood VALUES ('o
 	_, err := Restore(t.Context(), Options{Archive: w.view(), Plan: w.plan(Target{Kind: ToLatest}), DSN: server.DSN("moment_labels_lost"), Create: true})
 	require.ErrorContains(t, err, `holds "worse"`)
 }
-
-// TestCopiesOfTheMoment: LIKE copies what it doesn't lock, as it was when the statement ran. A replay that can't give that says so.
-func TestCopiesOfTheMoment(t *testing.T) {
-	w := newWorld(t, "moment_copies", `CREATE TABLE a (id int PRIMARY KEY, x int)`)
-	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
-	first, second := w.session(), w.session()
-	first(`BEGIN; CREATE TABLE same (LIKE a INCLUDING ALL); CREATE VIEW v AS SELECT * FROM same`)
-	second(`CREATE TABLE unseen (id int)`)
-	first(`COMMIT`)
-	w.archive()
-	w.restore(Target{Kind: ToLatest}, "moment_copies_same", nil)
-	for i, change := range []string{`COMMENT ON COLUMN a.x IS 'late'`, `CREATE INDEX late ON a (x)`, `CREATE STATISTICS late ON id, x FROM a`} {
-		before := w.here()
-		name := "moment_copy_" + string(rune('a'+i))
-		first(`BEGIN; CREATE TABLE ` + name + ` (LIKE a INCLUDING ALL)`)
-		second(change)
-		first(`COMMIT`)
-		w.archive()
-		_, err := w.try(w.store, name, func(o *Options) { o.Create = true })
-		require.ErrorContains(t, err, "public."+name+" is not what it became at the source")
-		w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, name+"_before", nil)
-		w.snapshot()
-	}
-}

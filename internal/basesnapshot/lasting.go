@@ -17,8 +17,7 @@ import (
 var lasting = map[string]string{
 	"relations": `SELECT concat_ws('/', r.oid, r.relname, r.relnamespace, r.reloftype, r.relowner, r.relam, r.relpersistence, r.relkind, r.relnatts, r.relrowsecurity,
 		r.relforcerowsecurity, r.relreplident, r.relispartition, r.relacl, r.reloptions, r.relpartbound) FROM r`,
-	"columns": `SELECT concat_ws('/', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attidentity, a.attgenerated, a.attisdropped, a.attstattarget,
-		a.attstorage, a.attcompression, a.attcollation, a.attacl, a.attoptions) FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0`,
+	"columns":  `SELECT ` + lastingColumn + ` FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0`,
 	"defaults": `SELECT concat_ws('/', d.oid, d.xmin) FROM pg_attrdef d JOIN r ON r.oid = d.adrelid`,
 	"constraints": `SELECT concat_ws('/', o.oid, o.conname, o.contype, o.condeferrable, o.condeferred, o.convalidated, o.conrelid, o.contypid, o.connoinherit, o.conkey, o.confrelid)
 		FROM pg_constraint o JOIN n ON n.oid = o.connamespace
@@ -42,6 +41,9 @@ var lasting = map[string]string{
 	"default privileges": `SELECT concat_ws('/', d.oid, d.xmin) FROM pg_default_acl d`,
 	"comments":           `SELECT concat_ws('/', d.objoid, d.objsubid, d.description) FROM pg_description d JOIN r ON r.oid = d.objoid WHERE d.classoid = 'pg_class'::regclass`,
 }
+
+const lastingColumn = `concat_ws('/', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attidentity, a.attgenerated, a.attisdropped, a.attstattarget,
+		a.attstorage, a.attcompression, a.attcollation, a.attacl, a.attoptions)`
 
 // lastingRoutines are those that take and return no type of a temporary schema: others go with that.
 const lastingRoutines = `pg_proc p JOIN n ON n.oid = p.pronamespace
@@ -67,54 +69,4 @@ func LastingFingerprint(ctx context.Context, conn *pgx.Conn) (map[string]string,
 		return nil, sqlFault(err, "reading the catalogs")
 	}
 	return sums, nil
-}
-
-// CatalogWrites finds the transactions, and subtransactions, that wrote rows of catalogs which nothing but statements about the schema writes. The zero value
-// is ready.
-type CatalogWrites struct {
-	since string // the oldest transaction under way at the last look
-	seen  map[uint32]bool
-}
-
-const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
-	SELECT c.xmin FROM pg_type c JOIN n ON n.oid = c.typnamespace
-	UNION ALL SELECT c.xmin FROM pg_namespace c JOIN n ON n.oid = c.oid
-	UNION ALL SELECT p.xmin FROM ` + lastingRoutines + `
-	UNION ALL SELECT c.xmin FROM pg_enum c JOIN pg_type t ON t.oid = c.enumtypid JOIN n ON n.oid = t.typnamespace
-	UNION ALL SELECT c.xmin FROM pg_attrdef c JOIN r ON r.oid = c.adrelid
-	UNION ALL SELECT c.xmin FROM pg_rewrite c JOIN r ON r.oid = c.ev_class
-	UNION ALL SELECT c.xmin FROM pg_policy c JOIN r ON r.oid = c.polrelid
-	UNION ALL SELECT c.xmin FROM pg_sequence c JOIN r ON r.oid = c.seqrelid
-	UNION ALL SELECT c.xmin FROM pg_default_acl c
-) x WHERE age(x.xmin) <= age($1::text::xid)`
-
-// Next returns those that were not seen yet; none at the first call.
-func (w *CatalogWrites) Next(ctx context.Context, conn *pgx.Conn) ([]uint32, error) {
-	var now string
-	if err := conn.QueryRow(ctx, "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text").Scan(&now); err != nil {
-		return nil, sqlFault(err, "reading the catalogs")
-	}
-	first := w.since == ""
-	if first {
-		w.since = now
-	}
-	rows, err := conn.Query(ctx, lastingFrom+catalogWrites, w.since)
-	if err != nil {
-		return nil, sqlFault(err, "reading the catalogs")
-	}
-	seen := map[uint32]bool{}
-	var fresh []uint32
-	var xid int64
-	_, err = pgx.ForEachRow(rows, []any{&xid}, func() error {
-		seen[uint32(xid)] = true
-		if !first && !w.seen[uint32(xid)] {
-			fresh = append(fresh, uint32(xid))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, sqlFault(err, "reading the catalogs")
-	}
-	w.since, w.seen = now, seen
-	return fresh, nil
 }

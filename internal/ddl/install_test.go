@@ -167,6 +167,36 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 	require.Equal(t, []string{"GRANT SELECT ON granted TO PUBLIC", "ALTER TABLE granted DROP CONSTRAINT granted_pkey", "ALTER TABLE public.granted REPLICA IDENTITY FULL"}, sqls(s.messages()))
 }
 
+// testNothingToRevoke: what has no effect is not written. It locks nothing, and another session may drop what it names.
+func testNothingToRevoke(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "nothing", "", ddl.Options{})
+	s.must(`CREATE SCHEMA "a, ( b"; CREATE TABLE "a, ( b"."t FROM" (x int, "y)" int); CREATE TABLE t (x int); CREATE TABLE u (x int, "y)" int); CREATE SCHEMA nobody; CREATE ROLE nothing_r; CREATE SCHEMA nothing_r AUTHORIZATION nothing_r; CREATE TABLE nothing_r.t (x int); ALTER TABLE nothing_r.t OWNER TO nothing_r`)
+	s.messages()
+	for _, c := range []struct {
+		run     string
+		written bool
+	}{
+		{`REVOKE SELECT (x) ON t FROM PUBLIC`, false},
+		{`/* x */ REVOKE SELECT (x, "y)"), UPDATE (x) /* TO */ ON TABLE "a, ( b"."t FROM", u FROM PUBLIC`, false},
+		{`SET search_path = "a, ( b"; REVOKE SELECT ("y)") ON "t FROM" FROM PUBLIC; RESET search_path`, false},
+		{`GRANT SELECT (x) ON t TO PUBLIC`, true},
+		{`DO $$ BEGIN BEGIN REVOKE SELECT (x) ON t FROM PUBLIC; EXCEPTION WHEN division_by_zero THEN NULL; END; END $$`, true},
+		{`REVOKE SELECT (x) ON t FROM PUBLIC`, false},
+		{`GRANT SELECT (x) ON u, t TO PUBLIC`, true},
+		{`REVOKE SELECT (x) ON u, "a, ( b"."t FROM" FROM PUBLIC`, true},
+		{`REVOKE SELECT ON t FROM PUBLIC`, true}, // writes the row
+		{`SET ROLE nothing_r; SET search_path = "$user", public; GRANT SELECT (x) ON t TO PUBLIC; RESET ROLE; RESET search_path`, true},
+	} {
+		s.must(c.run)
+		if messages := s.messages(); c.written {
+			require.Len(t, messages, 1, c.run)
+		} else {
+			require.Empty(t, messages, c.run)
+		}
+	}
+	s.must("DROP OWNED BY nothing_r; DROP ROLE nothing_r")
+}
+
 // testEncodings has names and texts outside of ASCII, in databases of several encodings.
 func testEncodings(t *testing.T, server *postgres.Server) {
 	const create = "CREATE TABLE \"Größe\" (\"é;\" text DEFAULT 'ÿ;ü'); COMMENT ON TABLE \"Größe\" IS 'naïve'; ALTER TABLE \"Größe\" RENAME TO \"Ö\""

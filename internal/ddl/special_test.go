@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,7 +33,7 @@ func testMade(t *testing.T, server *postgres.Server) {
 			`CREATE UNLOGGED TABLE public.u (a integer, b character varying(5) COLLATE pg_catalog."C", c numeric(5,2)[]) USING heap`, "CREATE TABLE public.x (one integer) USING heap", "DROP TABLE x",
 		}},
 		{run: "PREPARE p AS SELECT 2 AS two; CREATE TABLE prepared AS EXECUTE p; CREATE TABLE IF NOT EXISTS prepared AS SELECT 3", want: []string{"CREATE TABLE public.prepared (two integer) USING heap"}},
-		{run: "CREATE INDEX CONCURRENTLY IF NOT EXISTS ci ON src (b)", want: []string{"CREATE INDEX IF NOT EXISTS ci ON src (b)"}},
+		{run: "CREATE INDEX CONCURRENTLY IF NOT EXISTS ci ON src (b)", want: []string{"CREATE INDEX ci ON public.src USING btree (b)"}},
 		{run: "DROP INDEX CONCURRENTLY ci", want: []string{"DROP INDEX ci"}},
 		{run: "CREATE MATERIALIZED VIEW mv AS SELECT a FROM src; CREATE UNIQUE INDEX mvi ON mv (a)", want: []string{"CREATE MATERIALIZED VIEW mv AS SELECT a FROM src", "CREATE UNIQUE INDEX mvi ON mv (a)"}},
 		{run: "REFRESH MATERIALIZED VIEW CONCURRENTLY mv", want: []string{"REFRESH MATERIALIZED VIEW mv"}},
@@ -61,6 +62,22 @@ func testMade(t *testing.T, server *postgres.Server) {
 	require.Equal(t, "23505", sqlState(err))
 	s.must("ALTER INDEX invalid RENAME TO useless; ALTER INDEX useless SET (fillfactor = 50); COMMENT ON INDEX useless IS 'x'; ALTER TABLE useless RENAME TO left_behind")
 	require.Empty(t, s.messages(), "no replay has the index")
+	// What others do to it before it is ready comes with it.
+	others := s.server.Connect(t, s.name)
+	s.mustIn(others, "BEGIN; INSERT INTO src VALUES (9)")
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.conn.PgConn().Exec(context.Background(), `CREATE INDEX CONCURRENTLY "before 1" ON src ((a + 1), b) WHERE b > 'it''s'`).ReadAll()
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return server.MustQuery(t, s.name, `SELECT to_regclass('"before 1"') IS NOT NULL`) == "t" }, time.Minute, 10*time.Millisecond)
+	server.MustExec(t, s.name, `ALTER INDEX "before 1" RENAME TO "after 2"; ALTER INDEX "after 2" ALTER COLUMN 1 SET STATISTICS 77; ALTER INDEX "after 2" SET (fillfactor = 60); COMMENT ON INDEX "after 2" IS 'it''s'`)
+	s.mustIn(others, "COMMIT")
+	require.NoError(t, <-done)
+	made := s.messages()
+	require.Equal(t, []string{`DO 'BEGIN CREATE INDEX "after 2" ON public.src USING btree (((a + 1)), b) WITH (fillfactor=''60'') WHERE ((b)::text > ''it''''s''::text); COMMENT ON INDEX public."after 2" IS ''it''''s''; ALTER INDEX public."after 2" ALTER COLUMN 1 SET STATISTICS 77; END'`}, sqls(made))
+	all = append(all, made...)
+
 	s.must("DROP INDEX left_behind")
 	require.Equal(t, []string{"DROP INDEX left_behind"}, sqls(s.messages()))
 	s.sameAfterReplay(all, "")

@@ -20,6 +20,7 @@ type passage struct {
 	changes []segment.LSN // commits, in order
 	xids    []uint32      // of captured changes, those of savepoints too
 	scripts []uint32      // of those that don't tell in which savepoints they were
+	indexes []string      // that captured changes were about, schema.name
 }
 
 // wholeScript stands for the tag of a change of which not everything is known.
@@ -32,6 +33,12 @@ func (p *passage) explain(m *ddl.Message) {
 	if p.xids = append(append(p.xids, m.XID), m.XIDs...); len(p.xids) > 4*maxPassed {
 		p.xids = slices.Delete(p.xids, 0, 2*maxPassed)
 	}
+	for _, o := range m.Objects {
+		if o.Type == "index" {
+			p.indexes = append(p.indexes, o.Schema+"."+o.Name)
+		}
+	}
+	p.indexes = p.indexes[max(len(p.indexes)-maxPassed, 0):]
 	if m.Tag != wholeScript {
 		return
 	}
@@ -46,6 +53,13 @@ func (p *passage) wrote(xid uint32) bool {
 	defer p.mu.Unlock()
 	// Savepoints come shortly after what they are in.
 	return slices.Contains(p.xids, xid) || slices.ContainsFunc(p.scripts, func(x uint32) bool { return xid-x < 100_000 })
+}
+
+// made reports whether a captured change was about an index.
+func (p *passage) made(index string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.indexes, index)
 }
 
 const maxPassed = 4096
@@ -79,7 +93,7 @@ func (p *passage) between(from, to segment.LSN) (changed, known bool) {
 // that REINDEX made valid, all that is done with event_triggers = off or to the catalogs themselves. The schema as it is now is
 // compared with what it was at the last look. If it differs and no captured change came by in the stream, from before that look
 // until after this one, something else changed it. Where rows of a catalog are written by nothing but such statements, moreover
-// each transaction that wrote one must have come by with a captured change.
+// each transaction that wrote one must have come by with a captured change, and each index that became valid with one about it.
 type lastingWatch struct {
 	parts  map[string]string // nil: not looked yet
 	good   segment.LSN       // flushed before the last look; a commit may be flushed well before others see it:
@@ -93,7 +107,7 @@ type lastingWatch struct {
 type unexplained struct {
 	from, to segment.LSN
 	parts    []string // that differ
-	xids     []uint32 // of what wrote to catalogs
+	writes   basesnapshot.Writes
 }
 
 // lookForUncaptured returns why the schema may have changed since a position without being captured; "" if it has not.
@@ -115,8 +129,8 @@ func (w *watch) lookForUncaptured(ctx context.Context, flush segment.LSN, thorou
 		return "", 0, err
 	}
 	u.next = started.Add(max(schemaInterval, schemaShare*time.Since(started)))
-	if u.parts != nil && (len(written) > 0 || !maps.Equal(u.parts, parts)) {
-		x := unexplained{from: u.before, xids: written}
+	if u.parts != nil && (len(written.XIDs) > 0 || len(written.Revived) > 0 || !maps.Equal(u.parts, parts)) {
+		x := unexplained{from: u.before, writes: written}
 		if err := w.conn.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(lsnScanner{&x.to}); err != nil {
 			return "", 0, err
 		}
@@ -142,9 +156,14 @@ func (w *watch) unexplained() (reason string, since segment.LSN) {
 			return "", 0
 		}
 		u.open = u.open[1:]
-		strange := slices.ContainsFunc(x.xids, func(xid uint32) bool { return !w.passage.wrote(xid) })
+		strange := slices.ContainsFunc(x.writes.XIDs, func(xid uint32) bool { return !w.passage.wrote(xid) }) ||
+			slices.ContainsFunc(x.writes.Revived, func(index string) bool { return !w.passage.made(index) })
 		if strange || len(x.parts) > 0 && !changed {
-			return "the schema (" + strings.Join(x.parts, ", ") + ") was changed and the change was not captured (REASSIGN OWNED, EXPLAIN ANALYZE CREATE TABLE AS, event_triggers = off?)", x.from
+			what := strings.Join(x.parts, ", ")
+			if what == "" {
+				what = "rows of its catalogs"
+			}
+			return "the schema (" + what + ") was changed and the change was not captured (REASSIGN OWNED, EXPLAIN ANALYZE CREATE TABLE AS, event_triggers = off?)", x.from
 		}
 	}
 	return "", 0

@@ -141,8 +141,7 @@ BEGIN
 END
 $tidemark$;
 
--- ddl_emit_revived writes a message that makes such indexes, of which no message has told. Its text means the same under no
--- search_path but this one. Who may alter a table need not be one who may make an index.
+-- ddl_emit_revived writes a message that makes such indexes, of which no message has told. Who may alter a table need not be one who may make an index.
 CREATE FUNCTION tidemark.ddl_emit_revived(indexes oid[], account text, settings jsonb, state jsonb, snapshot text) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   made record;
@@ -154,12 +153,8 @@ BEGIN
   IF NOT made.allowed THEN
     role := current_user;
   END IF;
-  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', 'CREATE INDEX', 'sql', tidemark.ddl_block(ARRAY(
-      SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class'))),
-        (3, (SELECT string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i::regclass, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
-          FROM pg_attribute a WHERE a.attrelid = i AND a.attstattarget >= 0))) s(n, text)
-      WHERE s.text IS NOT NULL ORDER BY i, s.n)),
-    'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || '{"search_path": "pg_catalog, pg_temp"}',
+  PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', 'CREATE INDEX', 'sql', tidemark.ddl_create_indexes(indexes),
+    'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || tidemark.ddl_catalog_path(),
     'objects', made.objects, 'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));
 END
 $tidemark$;
@@ -243,7 +238,8 @@ BEGIN
   IF objects = '[]' AND dropped = '[]' AND anonymous = 0 AND tag <> 'DROP OWNED' OR tag ~ 'SUBSCRIPTION$|^REINDEX$' THEN
     RETURN; -- temporary things only, or nothing was done (IF EXISTS)
   END IF;
-  IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND tidemark.ddl_on_temporary(statement, conforming) THEN
+  IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> ''
+    AND (tidemark.ddl_on_temporary(statement, conforming) OR tidemark.ddl_takes_nothing(statement, conforming, replace(settings ->> 'search_path', '"$user"', quote_ident(account)))) THEN
     RETURN;
   END IF;
   IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> '' THEN
@@ -257,6 +253,10 @@ BEGIN
     statement := tidemark.ddl_create_table(main);
   ELSIF tag = 'IMPORT FOREIGN SCHEMA' THEN
     statement := tidemark.ddl_block(ARRAY(SELECT tidemark.ddl_create_table(r) FROM unnest(relations) WITH ORDINALITY u(r, n) ORDER BY n));
+  ELSIF tag = 'CREATE INDEX' AND tidemark.ddl_without(statement, 'CONCURRENTLY', conforming) <> statement THEN
+    -- It was there to be given another name, a comment or parameters before it became valid.
+    statement := tidemark.ddl_create_indexes(ARRAY(SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'index'));
+    settings := settings || tidemark.ddl_catalog_path();
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
   ELSIF statement <> '' THEN

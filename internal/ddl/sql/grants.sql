@@ -60,3 +60,45 @@ BEGIN
   ) x;
 END
 $tidemark$;
+
+-- ddl_takes_nothing tells whether a REVOKE (or GRANT) about columns had no effect: none of its tables' rows in the catalogs was written.
+-- Then nothing keeps another session from dropping what it names, and from committing first. About whole tables their rows
+-- are always written.
+CREATE FUNCTION tidemark.ddl_takes_nothing(statement text, conforming boolean, path text) RETURNS boolean LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  t record;
+  columns boolean := false;
+  depth int := 0;
+  began int;
+  names text[] := '{}';
+  tables oid[];
+BEGIN
+  FOR t IN SELECT k.pos, k.len, k.kind, k.raw, upper(k.raw COLLATE "C") AS word FROM tidemark.ddl_tokens(statement, conforming) k ORDER BY k.pos LOOP
+    depth := depth + CASE t.kind WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+    IF began IS NULL THEN
+      columns := columns OR depth > 0;
+      IF depth = 0 AND t.kind = 'w' AND t.word = 'ON' THEN
+        began := t.pos + t.len;
+      END IF;
+    ELSIF t.kind = 'w' AND t.word = 'TABLE' AND names = '{}' AND btrim(substr(statement, began, t.pos - began), E' \t\r\n') = '' THEN
+      began := t.pos + t.len;
+    ELSIF t.kind = 'o' AND t.raw = ',' OR t.kind = 'w' AND t.word IN ('FROM', 'TO') THEN
+      names := names || btrim(substr(statement, began, t.pos - began), E' \t\r\n');
+      began := t.pos + t.len;
+      EXIT WHEN t.kind = 'w';
+    END IF;
+  END LOOP;
+  IF NOT columns OR names = '{}' THEN
+    RETURN false;
+  END IF;
+  -- Under the user's search_path nothing may run that it could find elsewhere: this is not the user's role.
+  PERFORM set_config('search_path', path, true);
+  SELECT pg_catalog.array_agg(pg_catalog.to_regclass(n)::pg_catalog.oid) INTO tables FROM pg_catalog.unnest(names) n;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  RETURN array_position(tables, NULL) IS NULL AND NOT EXISTS (
+    SELECT FROM (SELECT c.xmin FROM pg_class c WHERE c.oid = ANY (tables) UNION ALL SELECT a.xmin FROM pg_attribute a WHERE a.attrelid = ANY (tables)) x
+    JOIN pg_locks l ON l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted AND l.transactionid = x.xmin);
+EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
+  RETURN false; -- not what to_regclass takes for a name
+END
+$tidemark$;

@@ -38,6 +38,20 @@ SELECT CASE WHEN cardinality(statements) = 1 THEN statements[1]
   ELSE 'DO ' || quote_literal('BEGIN ' || array_to_string(statements, '; ') || '; END') END
 $tidemark$;
 
+-- ddl_catalog_path is the setting under which texts from the catalog mean what they say, and under no other.
+CREATE FUNCTION tidemark.ddl_catalog_path() RETURNS jsonb LANGUAGE sql IMMUTABLE AS $tidemark$SELECT '{"search_path": "pg_catalog, pg_temp"}'::jsonb$tidemark$;
+
+-- ddl_create_indexes makes indexes as they are in the catalog, with their comments and statistics targets.
+CREATE FUNCTION tidemark.ddl_create_indexes(indexes oid[]) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN tidemark.ddl_block(ARRAY(
+    SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class'))),
+      (3, (SELECT string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i::regclass, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
+        FROM pg_attribute a WHERE a.attrelid = i AND a.attstattarget >= 0))) s(n, text)
+    WHERE s.text IS NOT NULL ORDER BY i, s.n));
+END
+$tidemark$;
+
 -- ddl_detach is DETACH PARTITION as DETACH PARTITION CONCURRENTLY does it, which leaves a CHECK constraint behind
 -- where none says the same (DetachAddConstraintIfNeeded in src/backend/commands/tablecmds.c).
 CREATE FUNCTION tidemark.ddl_detach(parent oid, statement text, conforming boolean, path text) RETURNS text LANGUAGE plpgsql AS $tidemark$
@@ -115,7 +129,7 @@ BEGIN
   CASE
   WHEN tag ~ '(USER MAPPING|SERVER|FOREIGN DATA WRAPPER|FOREIGN TABLE)$' THEN
     RETURN tidemark.ddl_redact(statement, tag, conforming);
-  WHEN tag IN ('CREATE INDEX', 'DROP INDEX', 'REFRESH MATERIALIZED VIEW') THEN
+  WHEN tag IN ('DROP INDEX', 'REFRESH MATERIALIZED VIEW') THEN
     RETURN tidemark.ddl_without(statement, 'CONCURRENTLY', conforming);
   WHEN tag = 'ALTER TABLE' AND words ~ ' DETACH PARTITION .*(CONCURRENTLY|FINALIZE) $' THEN
     RETURN tidemark.ddl_detach(relation, statement, conforming, path);

@@ -1,0 +1,136 @@
+package basesnapshot
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// CatalogWrites finds what wrote to the catalogs between two looks: transactions that wrote what nothing but statements about the schema writes,
+// and indexes that became valid. The zero value is ready.
+type CatalogWrites struct {
+	since   string // the oldest transaction under way at the last look; "": none yet
+	seen    map[uint32]bool
+	columns map[uint32]string // a sum of each relation's
+	invalid map[string]bool   // indexes that were, each as its table's OID, a slash and its name
+}
+
+// Writes is what was found at a look.
+type Writes struct {
+	XIDs    []uint32 // transactions, and subtransactions
+	Revived []string // indexes that were invalid at the look before, schema.name, unquoted
+}
+
+// A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
+const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
+	SELECT c.xmin FROM pg_type c JOIN n ON n.oid = c.typnamespace
+	UNION ALL SELECT c.xmin FROM pg_namespace c JOIN n ON n.oid = c.oid
+	UNION ALL SELECT p.xmin FROM ` + lastingRoutines + `
+	UNION ALL SELECT c.xmin FROM pg_enum c JOIN pg_type t ON t.oid = c.enumtypid JOIN n ON n.oid = t.typnamespace
+	UNION ALL SELECT c.xmin FROM pg_attrdef c JOIN r ON r.oid = c.adrelid
+	UNION ALL SELECT c.xmin FROM pg_constraint c JOIN n ON n.oid = c.connamespace WHERE c.contype <> 'c'
+	UNION ALL SELECT c.xmin FROM pg_rewrite c JOIN r ON r.oid = c.ev_class
+	UNION ALL SELECT c.xmin FROM pg_policy c JOIN r ON r.oid = c.polrelid
+	UNION ALL SELECT c.xmin FROM pg_sequence c JOIN r ON r.oid = c.seqrelid
+	UNION ALL SELECT c.xmin FROM pg_default_acl c
+) x WHERE age(x.xmin) <= age($1::text::xid)`
+
+// columnWrites has a row for each relation that had a column written, or for all ($2). A rewrite writes columns too, and changes none.
+const columnWrites = `SELECT a.attrelid, sum(hashtextextended(` + lastingColumn + `, 0)::numeric)::text,
+	coalesce(array_agg(DISTINCT a.xmin::text::bigint) FILTER (WHERE age(a.xmin) <= age($1::text::xid)), '{}')
+FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0 GROUP BY 1 HAVING $2 OR bool_or(age(a.xmin) <= age($1::text::xid))`
+
+// invalidIndexes has those that are, and what became of others.
+const invalidIndexes = `SELECT x.key, x.schema || '.' || x.name, x.valid FROM (
+	SELECT i.indrelid || '/' || c.relname AS key, s.nspname AS schema, c.relname AS name, i.indisvalid AS valid
+	FROM pg_index i JOIN r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace s ON s.oid = c.relnamespace WHERE c.relkind = 'i'
+) x WHERE NOT x.valid OR x.key = ANY ($1)`
+
+// Next returns what was not seen yet; nothing at the first call.
+func (w *CatalogWrites) Next(ctx context.Context, conn *pgx.Conn) (found Writes, err error) {
+	var now string
+	if err := conn.QueryRow(ctx, "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text").Scan(&now); err != nil {
+		return Writes{}, sqlFault(err, "reading the catalogs")
+	}
+	first := w.since == ""
+	if first {
+		w.since, w.columns = now, map[uint32]string{}
+	}
+	seen := map[uint32]bool{}
+	note := func(xid uint32) {
+		seen[xid] = true
+		if !first && !w.seen[xid] && !slices.Contains(found.XIDs, xid) {
+			found.XIDs = append(found.XIDs, xid)
+		}
+	}
+	if err := w.written(ctx, conn, note); err != nil {
+		return Writes{}, sqlFault(err, "reading the catalogs")
+	}
+	if err := w.columnsWritten(ctx, conn, first, note); err != nil {
+		return Writes{}, sqlFault(err, "reading the catalogs")
+	}
+	if found.Revived, err = w.revived(ctx, conn); err != nil {
+		return Writes{}, sqlFault(err, "reading the catalogs")
+	}
+	w.since, w.seen = now, seen
+	return found, nil
+}
+
+func (w *CatalogWrites) written(ctx context.Context, conn *pgx.Conn, note func(xid uint32)) error {
+	rows, err := conn.Query(ctx, lastingFrom+catalogWrites, w.since)
+	if err != nil {
+		return err
+	}
+	var xid int64
+	_, err = pgx.ForEachRow(rows, []any{&xid}, func() error {
+		note(uint32(xid))
+		return nil
+	})
+	return err
+}
+
+// columnsWritten notes those that wrote columns of relations whose columns are others than they were.
+func (w *CatalogWrites) columnsWritten(ctx context.Context, conn *pgx.Conn, all bool, note func(xid uint32)) error {
+	rows, err := conn.Query(ctx, lastingFrom+columnWrites, w.since, all)
+	if err != nil {
+		return err
+	}
+	var relation uint32
+	var sum string
+	var xids []int64
+	_, err = pgx.ForEachRow(rows, []any{&relation, &sum, &xids}, func() error {
+		if w.columns[relation] != sum {
+			for _, xid := range xids {
+				note(uint32(xid))
+			}
+		}
+		w.columns[relation] = sum
+		return nil
+	})
+	return err
+}
+
+// revived returns the indexes that were invalid at the last look, and are not.
+func (w *CatalogWrites) revived(ctx context.Context, conn *pgx.Conn) (names []string, err error) {
+	keys := make([]string, 0, len(w.invalid))
+	for key := range w.invalid {
+		keys = append(keys, key)
+	}
+	rows, err := conn.Query(ctx, lastingFrom+invalidIndexes, keys)
+	if err != nil {
+		return nil, err
+	}
+	w.invalid = map[string]bool{}
+	var key, name string
+	var valid bool
+	_, err = pgx.ForEachRow(rows, []any{&key, &name, &valid}, func() error {
+		if valid {
+			names = append(names, name)
+		} else {
+			w.invalid[key] = true
+		}
+		return nil
+	})
+	return names, err
+}
