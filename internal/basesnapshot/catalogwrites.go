@@ -12,7 +12,7 @@ import (
 type CatalogWrites struct {
 	since   string // the oldest transaction under way at the last look; "": none yet
 	seen    map[uint32]bool
-	columns map[uint32]string // a sum of each relation's
+	sums    map[string]string // of each relation's columns, and of its constraints
 	invalid map[string]bool   // indexes that were, each as its table's OID, a slash and its name
 }
 
@@ -22,24 +22,26 @@ type Writes struct {
 	Revived []string // indexes that were invalid at the look before, schema.name, unquoted
 }
 
-// A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
 const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
 	SELECT c.xmin FROM pg_type c JOIN n ON n.oid = c.typnamespace
 	UNION ALL SELECT c.xmin FROM pg_namespace c JOIN n ON n.oid = c.oid
 	UNION ALL SELECT p.xmin FROM ` + lastingRoutines + `
 	UNION ALL SELECT c.xmin FROM pg_enum c JOIN pg_type t ON t.oid = c.enumtypid JOIN n ON n.oid = t.typnamespace
 	UNION ALL SELECT c.xmin FROM pg_attrdef c JOIN r ON r.oid = c.adrelid
-	UNION ALL SELECT c.xmin FROM pg_constraint c JOIN n ON n.oid = c.connamespace WHERE c.contype <> 'c'
 	UNION ALL SELECT c.xmin FROM pg_rewrite c JOIN r ON r.oid = c.ev_class
 	UNION ALL SELECT c.xmin FROM pg_policy c JOIN r ON r.oid = c.polrelid
 	UNION ALL SELECT c.xmin FROM pg_sequence c JOIN r ON r.oid = c.seqrelid
 	UNION ALL SELECT c.xmin FROM pg_default_acl c
 ) x WHERE age(x.xmin) <= age($1::text::xid)`
 
-// columnWrites has a row for each relation that had a column written, or for all ($2). A rewrite writes columns too, and changes none.
-const columnWrites = `SELECT a.attrelid, sum(hashtextextended(` + lastingColumn + `, 0)::numeric)::text,
-	coalesce(array_agg(DISTINCT a.xmin::text::bigint) FILTER (WHERE age(a.xmin) <= age($1::text::xid)), '{}')
-FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0 GROUP BY 1 HAVING $2 OR bool_or(age(a.xmin) <= age($1::text::xid))`
+// relationWrites has a row for each relation that had columns or constraints written, or for all ($2). VACUUM FULL and REINDEX CONCURRENTLY write them
+// too, and change none. A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
+const relationWrites = `SELECT x.key, sum(hashtextextended(x.t, 0)::numeric)::text,
+	coalesce(array_agg(DISTINCT x.xmin::text::bigint) FILTER (WHERE age(x.xmin) <= age($1::text::xid)), '{}')
+FROM (
+	SELECT 'columns ' || a.attrelid AS key, a.xmin, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
+	UNION ALL SELECT 'constraints ' || o.conrelid, o.xmin, ` + lastingConstraint + ` FROM pg_constraint o JOIN n ON n.oid = o.connamespace WHERE o.contype <> 'c'
+) x GROUP BY 1 HAVING $2 OR bool_or(age(x.xmin) <= age($1::text::xid))`
 
 // invalidIndexes has those that are, and what became of others.
 const invalidIndexes = `SELECT x.key, x.schema || '.' || x.name, x.valid FROM (
@@ -55,7 +57,7 @@ func (w *CatalogWrites) Next(ctx context.Context, conn *pgx.Conn) (found Writes,
 	}
 	first := w.since == ""
 	if first {
-		w.since, w.columns = now, map[uint32]string{}
+		w.since, w.sums = now, map[string]string{}
 	}
 	seen := map[uint32]bool{}
 	note := func(xid uint32) {
@@ -67,7 +69,7 @@ func (w *CatalogWrites) Next(ctx context.Context, conn *pgx.Conn) (found Writes,
 	if err := w.written(ctx, conn, note); err != nil {
 		return Writes{}, sqlFault(err, "reading the catalogs")
 	}
-	if err := w.columnsWritten(ctx, conn, first, note); err != nil {
+	if err := w.relationsWritten(ctx, conn, first, note); err != nil {
 		return Writes{}, sqlFault(err, "reading the catalogs")
 	}
 	if found.Revived, err = w.revived(ctx, conn); err != nil {
@@ -90,22 +92,21 @@ func (w *CatalogWrites) written(ctx context.Context, conn *pgx.Conn, note func(x
 	return err
 }
 
-// columnsWritten notes those that wrote columns of relations whose columns are others than they were.
-func (w *CatalogWrites) columnsWritten(ctx context.Context, conn *pgx.Conn, all bool, note func(xid uint32)) error {
-	rows, err := conn.Query(ctx, lastingFrom+columnWrites, w.since, all)
+// relationsWritten notes those that wrote to relations whose columns or constraints are others than they were.
+func (w *CatalogWrites) relationsWritten(ctx context.Context, conn *pgx.Conn, all bool, note func(xid uint32)) error {
+	rows, err := conn.Query(ctx, lastingFrom+relationWrites, w.since, all)
 	if err != nil {
 		return err
 	}
-	var relation uint32
-	var sum string
+	var key, sum string
 	var xids []int64
-	_, err = pgx.ForEachRow(rows, []any{&relation, &sum, &xids}, func() error {
-		if w.columns[relation] != sum {
+	_, err = pgx.ForEachRow(rows, []any{&key, &sum, &xids}, func() error {
+		if w.sums[key] != sum {
 			for _, xid := range xids {
 				note(uint32(xid))
 			}
 		}
-		w.columns[relation] = sum
+		w.sums[key] = sum
 		return nil
 	})
 	return err

@@ -19,8 +19,7 @@ var lasting = map[string]string{
 		r.relforcerowsecurity, r.relreplident, r.relispartition, r.relacl, r.reloptions, r.relpartbound) FROM r`,
 	"columns":  `SELECT ` + lastingColumn + ` FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0`,
 	"defaults": `SELECT concat_ws('/', d.oid, d.xmin) FROM pg_attrdef d JOIN r ON r.oid = d.adrelid`,
-	"constraints": `SELECT concat_ws('/', o.oid, o.conname, o.contype, o.condeferrable, o.condeferred, o.convalidated, o.conrelid, o.contypid, o.connoinherit, o.conkey, o.confrelid)
-		FROM pg_constraint o JOIN n ON n.oid = o.connamespace
+	"constraints": `SELECT ` + lastingConstraint + ` FROM pg_constraint o JOIN n ON n.oid = o.connamespace
 		WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = o.conrelid AND i.inhdetachpending)`,
 	"indexes": `SELECT concat_ws('/', i.indrelid, x.relname, x.relowner, x.reloptions, i.indkey, i.indclass, i.indisunique, i.indisprimary, i.indisexclusion, i.indimmediate, i.indisreplident, i.indexprs IS NULL, i.indpred IS NULL)
 		FROM pg_index i JOIN r ON r.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indisvalid OR x.relkind = 'I'`,
@@ -44,6 +43,8 @@ var lasting = map[string]string{
 
 const lastingColumn = `concat_ws('/', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attidentity, a.attgenerated, a.attisdropped, a.attstattarget,
 		a.attstorage, a.attcompression, a.attcollation, a.attacl, a.attoptions)`
+
+const lastingConstraint = `concat_ws('/', o.oid, o.conname, o.contype, o.condeferrable, o.condeferred, o.convalidated, o.conrelid, o.contypid, o.connoinherit, o.conkey, o.confrelid)`
 
 // lastingRoutines are those that take and return no type of a temporary schema: others go with that.
 const lastingRoutines = `pg_proc p JOIN n ON n.oid = p.pronamespace

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -60,6 +61,21 @@ func (p *passage) made(index string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Contains(p.indexes, index)
+}
+
+// strange names what no captured change explains.
+func (p *passage) strange(w basesnapshot.Writes) (list []string) {
+	for _, xid := range w.XIDs {
+		if !p.wrote(xid) {
+			list = append(list, fmt.Sprintf("transaction %d", xid))
+		}
+	}
+	for _, index := range w.Revived {
+		if !p.made(index) {
+			list = append(list, "index "+index)
+		}
+	}
+	return list
 }
 
 const maxPassed = 4096
@@ -156,14 +172,9 @@ func (w *watch) unexplained() (reason string, since segment.LSN) {
 			return "", 0
 		}
 		u.open = u.open[1:]
-		strange := slices.ContainsFunc(x.writes.XIDs, func(xid uint32) bool { return !w.passage.wrote(xid) }) ||
-			slices.ContainsFunc(x.writes.Revived, func(index string) bool { return !w.passage.made(index) })
-		if strange || len(x.parts) > 0 && !changed {
-			what := strings.Join(x.parts, ", ")
-			if what == "" {
-				what = "rows of its catalogs"
-			}
-			return "the schema (" + what + ") was changed and the change was not captured (REASSIGN OWNED, EXPLAIN ANALYZE CREATE TABLE AS, event_triggers = off?)", x.from
+		strange := w.passage.strange(x.writes)
+		if len(strange) > 0 || len(x.parts) > 0 && !changed {
+			return "the schema was changed (" + strings.Join(append(x.parts, strange...), ", ") + ") and the change was not captured (REASSIGN OWNED, EXPLAIN ANALYZE CREATE TABLE AS, REINDEX of an invalid index, event_triggers = off?)", x.from
 		}
 	}
 	return "", 0

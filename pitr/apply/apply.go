@@ -191,6 +191,9 @@ func (a *Applier) Apply(ctx context.Context, r *segment.Record) error {
 		if a.changed {
 			a.settled, a.changed = a.begin.CommitLSN, false
 			a.recent.add(a.begin.XID)
+			if err := a.keepLately(); err != nil {
+				return err
+			}
 		}
 		a.changes, a.nth = nil, 0
 		return a.commit(changed && a.opts.Atomic != nil)

@@ -18,6 +18,10 @@ type Atomic struct {
 	// Its error is final.
 	Progress func(ctx context.Context, conn *pgconn.PgConn, at Position) error
 
+	// Lately is a table of the target that remembers the last schema changes, for the process that goes on after this one. It is made
+	// when needed. "": none.
+	Lately string
+
 	MaxTransactions int64 // of a batch; 0: not bounded
 	MaxBytes        int64 // of a batch, after which its last transaction ends it; 0: 16 MiB
 }

@@ -15,7 +15,7 @@ import (
 // saw. And what DROP INDEX CONCURRENTLY was about, or CREATE INDEX CONCURRENTLY had left invalid, is no index of the replay's.
 func (e *execution) settleCopies(ctx context.Context, conn *pgconn.PgConn) error {
 	relations := e.message.Relations()
-	if e.message.Copied == nil || len(relations) == 0 || e.early {
+	if e.message.Copied == nil || len(relations) == 0 {
 		return nil
 	}
 	table := relations[0]

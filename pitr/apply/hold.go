@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -253,7 +254,7 @@ func (a *Applier) hold() error {
 			return err
 		}
 		if a.opts.Atomic != nil {
-			if err := a.readLabels(ctx, w.conn); err != nil {
+			if err := errors.Join(a.readLabels(ctx, w.conn), a.readLately(ctx, w.conn)); err != nil {
 				return err
 			}
 		}

@@ -67,7 +67,7 @@ const (
 func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, state State, g *goal) (*feeder, error) {
 	w := &feeder{f: f, r: r, state: state, goal: g, committed: r.Position,
 		at: apply.Position{CommitLSN: r.CommitLSN, EndLSN: r.Position, Time: r.CommitTime, XID: r.XID}}
-	atomic := &apply.Atomic{Progress: w.progress, MaxTransactions: batchTransactions, MaxBytes: batchBytes}
+	atomic := &apply.Atomic{Progress: w.progress, MaxTransactions: batchTransactions, MaxBytes: batchBytes, Lately: latelyTable}
 	if f.careful {
 		atomic.MaxTransactions = 1
 	}

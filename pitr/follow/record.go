@@ -57,6 +57,9 @@ type record struct {
 // tablesTable remembers which table of the database is which of the source (apply.Options.Known).
 const tablesTable = "tidemark.follow_tables"
 
+// latelyTable remembers the last schema changes (apply.Atomic.Lately).
+const latelyTable = "tidemark.follow_lately"
+
 // createTables gives the SQL that makes it.
 func createTables(tables map[uint32]uint32) string {
 	var b strings.Builder

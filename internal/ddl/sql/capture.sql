@@ -302,7 +302,8 @@ BEGIN
     'tables', (SELECT jsonb_agg(CASE WHEN n.nspname ~ '[."]' THEN quote_ident(n.nspname) ELSE n.nspname END || '.' ||
       CASE WHEN c.relname ~ '[."]' THEN quote_ident(c.relname) ELSE c.relname END ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
-    'copied', CASE WHEN tag = 'CREATE TABLE' AND statement ~* '\mlike\M' AND statement ~* '\mincluding\M' THEN tidemark.ddl_copied(main) END,
+    'copied', CASE WHEN tag = 'CREATE TABLE' AND statement ~* '\mlike\M' AND statement ~* '\mincluding\M' THEN tidemark.ddl_copied(
+      (SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'table' LIMIT 1)) END,
     'state', CASE WHEN revived = '{}' THEN state END, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
   IF revived <> '{}' THEN
     PERFORM tidemark.ddl_emit_revived(revived, account, settings, state, snapshot);
