@@ -247,11 +247,19 @@ func (w *world) newest() catalog.HistoryPoint {
 	return h
 }
 
+// flush is the end of what the server has flushed. Where that is the end of a page it may be in the middle of a record whose rest nothing
+// flushes before the next commit, and no stream comes to its end.
 func (w *world) flush() segment.LSN {
 	w.t.Helper()
-	lsn, err := segment.ParseLSN(w.query("SELECT pg_current_wal_flush_lsn()"))
-	require.NoError(w.t, err)
-	return lsn
+	const page = 8192
+	for {
+		lsn, err := segment.ParseLSN(w.query("SELECT pg_current_wal_flush_lsn()"))
+		require.NoError(w.t, err)
+		if lsn%page != 0 {
+			return lsn
+		}
+		w.query("SELECT pg_current_xact_id()")
+	}
 }
 
 // archivedPast waits until the newest history reaches lsn.
