@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // What pg_dump writes gives most of a schema again, but not all. A table that differs from what it was says so at the
@@ -54,7 +56,18 @@ from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid j
 }
 
 // A table's storage parameters, as pg_dump ends its statement with them (dumpTableSchema, src/bin/pg_dump/pg_dump.c).
-var storageParameters = regexp.MustCompile(`\nWITH \(([^\n]*)\);\s*$`)
+var storageParameters = regexp.MustCompile(`\nWITH \(([^\n]*)\)\s*$`)
+
+// firstStatement is the first of a string of statements, without its semicolon: what pg_dump writes of a table may be followed
+// by its replica identity.
+func firstStatement(sql string) string {
+	tokens, err := sqltext.Tokens(sql, true)
+	i := slices.IndexFunc(tokens, func(t sqltext.Token) bool { return t.Text == ";" })
+	if err != nil || i < 0 {
+		return sql
+	}
+	return sqltext.Join(tokens[:i])
+}
 
 // mendToast gives a table that was just made the storage parameters of a TOAST table that no column needs: the server has
 // dropped them without a word. At the source a column needed it that is gone, and so it is here.
@@ -62,7 +75,7 @@ func mendToast(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.Schema
 	if it.Kind != "TABLE" || !strings.Contains(it.SQL, "toast.") {
 		return nil
 	}
-	match := storageParameters.FindStringSubmatch(it.SQL)
+	match := storageParameters.FindStringSubmatch(firstStatement(it.SQL))
 	if match == nil || !strings.Contains(match[1], "toast.") {
 		return nil
 	}

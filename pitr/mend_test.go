@@ -40,7 +40,7 @@ from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum 
 func TestToastThatNoColumnNeedsAnyMore(t *testing.T) {
 	w := newWorld(t, "toasted", `CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 70, toast.autovacuum_enabled = false, toast.autovacuum_vacuum_threshold = 7);
 ALTER TABLE plain DROP COLUMN v; INSERT INTO plain VALUES (1);
-CREATE TABLE "Odd, (name)" (id int, v text) WITH (toast.vacuum_truncate = false); CREATE TABLE heir (own int) INHERITS ("Odd, (name)"); ALTER TABLE "Odd, (name)" ALTER v TYPE int USING 1;
+CREATE TABLE "Odd, (name)" (id int, v text) WITH (toast.vacuum_truncate = false); CREATE TABLE heir (own int) INHERITS ("Odd, (name)"); ALTER TABLE "Odd, (name)" ALTER v TYPE int USING 1; ALTER TABLE "Odd, (name)" REPLICA IDENTITY FULL;
 CREATE TYPE "Od d" AS (id int, v text); CREATE TABLE typed OF "Od d" WITH (toast.autovacuum_enabled = false); ALTER TYPE "Od d" DROP ATTRIBUTE v CASCADE;
 CREATE TABLE parts (id int, v text) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts DEFAULT WITH (toast.autovacuum_enabled = false); ALTER TABLE parts DROP COLUMN v`)
 	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))

@@ -12,8 +12,8 @@ import (
 type CatalogWrites struct {
 	since   string // the oldest transaction under way at the last look; "": none yet
 	seen    map[uint32]bool
-	sums    map[string]string // of each relation's columns, and of its constraints
-	invalid map[string]bool   // indexes that were, each as its table's OID, a slash and its name
+	sums    map[int64]int64 // of relationWrites
+	invalid map[string]bool // indexes that were, each as its table's OID, a slash and its name
 }
 
 // Writes is what was found at a look.
@@ -34,13 +34,15 @@ const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
 	UNION ALL SELECT c.xmin FROM pg_default_acl c
 ) x WHERE age(x.xmin) <= age($1::text::xid)`
 
-// relationWrites has a row for each relation that had columns or constraints written, or for all ($2). VACUUM FULL and REINDEX CONCURRENTLY write them
-// too, and change none. A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
-const relationWrites = `SELECT x.key, sum(hashtextextended(x.t, 0)::numeric)::text,
+// relationWrites has a row for the columns of each relation, each constraint with an index, and the other constraints of each relation, if one was written, or for
+// all ($2). VACUUM FULL and REINDEX CONCURRENTLY write columns and the constraints of indexes too, and change none. A CHECK constraint
+// may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
+const relationWrites = `SELECT x.key, hashtextextended(sum(hashtextextended(x.t, 0)::numeric)::text, 0),
 	coalesce(array_agg(DISTINCT x.xmin::text::bigint) FILTER (WHERE age(x.xmin) <= age($1::text::xid)), '{}')
 FROM (
-	SELECT 'columns ' || a.attrelid AS key, a.xmin, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
-	UNION ALL SELECT 'constraints ' || o.conrelid, o.xmin, ` + lastingConstraint + ` FROM pg_constraint o JOIN n ON n.oid = o.connamespace WHERE o.contype <> 'c'
+	SELECT a.attrelid::bigint AS key, a.xmin, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
+	UNION ALL SELECT CASE WHEN o.conindid <> 0 THEN 1::bigint << 32 | o.oid::bigint ELSE 2::bigint << 32 | o.conrelid::bigint END, o.xmin, ` + lastingConstraint + `
+	FROM pg_constraint o JOIN n ON n.oid = o.connamespace WHERE o.contype <> 'c'
 ) x GROUP BY 1 HAVING $2 OR bool_or(age(x.xmin) <= age($1::text::xid))`
 
 // invalidIndexes has those that are, and what became of others.
@@ -57,7 +59,7 @@ func (w *CatalogWrites) Next(ctx context.Context, conn *pgx.Conn) (found Writes,
 	}
 	first := w.since == ""
 	if first {
-		w.since, w.sums = now, map[string]string{}
+		w.since, w.sums = now, map[int64]int64{}
 	}
 	seen := map[uint32]bool{}
 	note := func(xid uint32) {
@@ -98,10 +100,10 @@ func (w *CatalogWrites) relationsWritten(ctx context.Context, conn *pgx.Conn, al
 	if err != nil {
 		return err
 	}
-	var key, sum string
+	var key, sum int64
 	var xids []int64
 	_, err = pgx.ForEachRow(rows, []any{&key, &sum, &xids}, func() error {
-		if w.sums[key] != sum {
+		if then, known := w.sums[key]; !known || then != sum {
 			for _, xid := range xids {
 				note(uint32(xid))
 			}

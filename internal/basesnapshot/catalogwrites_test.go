@@ -26,6 +26,14 @@ func TestCatalogWrites(t *testing.T) {
 	require.Empty(t, look())
 	server.MustExec(t, db, "REINDEX TABLE CONCURRENTLY a") // writes the row of the primary key's constraint
 	require.Empty(t, look())
+	server.MustExec(t, db, "ALTER TABLE a ADD CONSTRAINT more UNIQUE (since, id)")
+	require.Len(t, look().XIDs, 1)
+	server.MustExec(t, db, "REINDEX INDEX CONCURRENTLY a_pkey")
+	server.MustExec(t, db, "ALTER TABLE a DROP CONSTRAINT more")
+	require.Empty(t, look()) // what is gone has no xmin
+	server.MustExec(t, db, "REINDEX INDEX CONCURRENTLY a_pkey")
+	server.MustExec(t, db, "ALTER TABLE a ADD CONSTRAINT more UNIQUE (since, id)")
+	require.Len(t, look().XIDs, 1, "the constraint's, not the index'")
 	server.MustExec(t, db, "REINDEX TABLE a")
 	require.Equal(t, Writes{Revived: []string{"public.left_b"}}, look())
 	require.Empty(t, look())

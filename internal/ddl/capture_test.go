@@ -20,6 +20,7 @@ func TestCapture(t *testing.T) {
 	t.Run("secrets", func(t *testing.T) { testSecrets(t, server) })
 	t.Run("users", func(t *testing.T) { testUsers(t, server) })
 	t.Run("nothing to revoke", func(t *testing.T) { testNothingToRevoke(t, server) })
+	t.Run("grants of the moment", func(t *testing.T) { testGrantsOfTheMoment(t, server) })
 	t.Run("install", func(t *testing.T) { testInstall(t, server) })
 	t.Run("privilege", func(t *testing.T) { testNoPrivilege(t, server) })
 	t.Run("identities", func(t *testing.T) { testIdentities(t, server) })

@@ -197,6 +197,35 @@ func testNothingToRevoke(t *testing.T, server *postgres.Server) {
 	s.must("DROP OWNED BY nothing_r; DROP ROLE nothing_r")
 }
 
+// testGrantsOfTheMoment: what is made while GRANT ON ALL is at work is none of what it was about.
+func testGrantsOfTheMoment(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "grants", "", ddl.Options{})
+	s.must(`CREATE TABLE early (x int); CREATE FUNCTION early_f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); END'; CREATE EVENT TRIGGER "00_hold" ON ddl_command_end WHEN TAG IN ('GRANT') EXECUTE FUNCTION hold()`)
+	s.messages()
+	for _, c := range []struct{ run, want string }{
+		{"GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", "GRANT SELECT ON TABLE public.early TO PUBLIC"},
+		{"BEGIN; SAVEPOINT a; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; RELEASE a; COMMIT", "GRANT EXECUTE ON FUNCTION public.early_f(), public.hold() TO PUBLIC"},
+	} {
+		other := s.server.Connect(t, s.name)
+		s.mustIn(other, "BEGIN; SELECT pg_advisory_xact_lock(7)")
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.conn.PgConn().Exec(context.Background(), c.run).ReadAll()
+			done <- err
+		}()
+		require.Eventually(t, func() bool {
+			return server.MustQuery(t, s.name, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'") == "1"
+		}, time.Minute, 10*time.Millisecond)
+		s.mustIn(other, "CREATE TABLE late (x int); CREATE FUNCTION late_f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMIT")
+		require.NoError(t, <-done)
+		messages := s.messages()
+		require.Equal(t, c.want, messages[len(messages)-1].SQL)
+		s.must("DROP TABLE late; DROP FUNCTION late_f")
+		s.messages()
+	}
+}
+
 // testEncodings has names and texts outside of ASCII, in databases of several encodings.
 func testEncodings(t *testing.T, server *postgres.Server) {
 	const create = "CREATE TABLE \"Größe\" (\"é;\" text DEFAULT 'ÿ;ü'); COMMENT ON TABLE \"Größe\" IS 'naïve'; ALTER TABLE \"Größe\" RENAME TO \"Ö\""

@@ -51,12 +51,12 @@ BEGIN
     SELECT c.oid, n.nspname AS schema, c.relname AS name, i.type, i.identity
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_identify_object('pg_class'::regclass, c.oid, 0) i
     WHERE n.nspname = ANY (schemas) AND (kind = 'TABLE' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') OR kind = 'SEQUENCE' AND c.relkind = 'S')
-      AND age(c.xmin) <= age(pg_current_xact_id()::xid)
+      AND c.xmin IN (SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted)
     UNION ALL
     SELECT p.oid, n.nspname, NULL, i.type, i.identity
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
     WHERE n.nspname = ANY (schemas) AND (kind = 'ROUTINE' OR kind = 'PROCEDURE' AND p.prokind = 'p' OR kind = 'FUNCTION' AND p.prokind <> 'p')
-      AND age(p.xmin) <= age(pg_current_xact_id()::xid)
+      AND p.xmin IN (SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted)
   ) x;
 END
 $tidemark$;
