@@ -201,9 +201,13 @@ func testNothingToRevoke(t *testing.T, server *postgres.Server) {
 func testGrantsOfTheMoment(t *testing.T, server *postgres.Server) {
 	s := newSource(t, server, "grants", "", ddl.Options{})
 	s.must(`CREATE TABLE early (x int); CREATE FUNCTION early_f() RETURNS int LANGUAGE sql AS 'SELECT 1';
-		CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); END'; CREATE EVENT TRIGGER "00_hold" ON ddl_command_end WHEN TAG IN ('GRANT') EXECUTE FUNCTION hold()`)
+		CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); END'; CREATE EVENT TRIGGER "00_hold" ON ddl_command_end WHEN TAG IN ('GRANT', 'ALTER DEFAULT PRIVILEGES') EXECUTE FUNCTION hold()`)
 	s.messages()
+	const others = "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO PUBLIC"
 	for _, c := range []struct{ run, want string }{
+		{"ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC", others},
+		{"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC"},
+		{"BEGIN; ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC; COMMIT", "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM PUBLIC"},
 		{"GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", "GRANT SELECT ON TABLE public.early TO PUBLIC"},
 		{"BEGIN; SAVEPOINT a; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; RELEASE a; COMMIT", "GRANT EXECUTE ON FUNCTION public.early_f(), public.hold() TO PUBLIC"},
 	} {
@@ -217,11 +221,11 @@ func testGrantsOfTheMoment(t *testing.T, server *postgres.Server) {
 		require.Eventually(t, func() bool {
 			return server.MustQuery(t, s.name, "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'") == "1"
 		}, time.Minute, 10*time.Millisecond)
-		s.mustIn(other, "CREATE TABLE late (x int); CREATE FUNCTION late_f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMIT")
+		s.mustIn(other, "CREATE TABLE late (x int); CREATE FUNCTION late_f() RETURNS int LANGUAGE sql AS 'SELECT 1'; "+others+"; COMMIT")
 		require.NoError(t, <-done)
 		messages := s.messages()
 		require.Equal(t, c.want, messages[len(messages)-1].SQL)
-		s.must("DROP TABLE late; DROP FUNCTION late_f")
+		s.must("DROP TABLE late; DROP FUNCTION late_f; ALTER DEFAULT PRIVILEGES REVOKE USAGE ON SCHEMAS FROM PUBLIC")
 		s.messages()
 	}
 }

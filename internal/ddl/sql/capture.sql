@@ -338,10 +338,20 @@ FROM t, edges WHERE t.pos > edges.begins AND t.pos < edges.ends AND t.kind IN ('
 END
 $tidemark$;
 
--- ddl_defaults stands for all default privileges: each change of one gives its row another xmin.
+-- ddl_defaults are the rows of all default privileges: each change of one moves it.
 CREATE FUNCTION tidemark.ddl_defaults() RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
 BEGIN
-  RETURN (SELECT md5(coalesce(string_agg(d.oid::text || '/' || d.xmin::text, ' ' ORDER BY d.oid), '')) FROM pg_default_acl d);
+  RETURN (SELECT coalesce(string_agg(d.oid::text || ':' || d.ctid::text || ':' || d.xmin::text, ' '), '') FROM pg_default_acl d);
+END
+$tidemark$;
+
+-- ddl_defaulted tells whether the running ALTER DEFAULT PRIVILEGES has changed any: a row that this transaction wrote and that wasn't so
+-- when it began, or one that is gone. What others have committed meanwhile is theirs.
+CREATE FUNCTION tidemark.ddl_defaulted(before text) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN EXISTS (SELECT FROM pg_default_acl d JOIN pg_locks l ON l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted AND l.transactionid = d.xmin
+      WHERE d.oid::text || ':' || d.ctid::text || ':' || d.xmin::text <> ALL (string_to_array(before, ' ')))
+    OR EXISTS (SELECT FROM unnest(string_to_array(before, ' ')) b WHERE NOT EXISTS (SELECT FROM pg_default_acl d WHERE d.oid = split_part(b, ':', 1)::oid));
 END
 $tidemark$;
 
@@ -388,7 +398,7 @@ BEGIN
   stack := regexp_replace(stack, '^.*?PL/pgSQL function (tidemark\.)?ddl_event\(\) line [0-9]+ at [A-Z ]+(\n|$)', '');
   -- Where there was nothing to revoke no row of the catalog keeps another's GRANT apart, which may be committed first and would be
   -- revoked by the replay. The statement counts among those of its text all the same.
-  IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND tidemark.ddl_recall('defaults') = tidemark.ddl_defaults() THEN
+  IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND NOT tidemark.ddl_defaulted(tidemark.ddl_recall('defaults')) THEN
     PERFORM tidemark.ddl_statement(stack, settings ->> 'standard_conforming_strings' = 'on', tag, '{}', true);
     RETURN;
   END IF;
