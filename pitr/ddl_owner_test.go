@@ -1,6 +1,7 @@
 package pitr
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -99,4 +100,25 @@ ALTER TABLE s.one OWNER TO owned_role; ALTER TABLE s.two OWNER TO owned_role; AL
 	server.MustExec(t, "postgres", "ALTER ROLE owned_role CREATEDB; GRANT SET ON PARAMETER session_replication_role TO owned_role")
 	w.restore(Target{Kind: ToLatest}, "owned_own", func(o *Options) { o.DSN, o.NoOwner = server.DSNFor("owned_role", "x", "owned_own"), true })
 	require.Equal(t, want, hashes(t, "owned_own"))
+}
+
+// TestDropOwnedBesideNewThings: what the role got from another transaction meanwhile was not dropped at the source.
+func TestDropOwnedBesideNewThings(t *testing.T) {
+	w := newWorld(t, "dropping_late", `CREATE ROLE late_role; CREATE SCHEMA s AUTHORIZATION late_role; CREATE TABLE s.early (id int PRIMARY KEY); ALTER TABLE s.early OWNER TO late_role; GRANT CREATE ON SCHEMA public TO late_role`)
+	t.Cleanup(func() {
+		for _, db := range []string{"dropping_late", "dropping_before"} {
+			_ = server.Exec(context.Background(), db, "DROP OWNED BY late_role CASCADE")
+		}
+		_ = server.Exec(context.Background(), "postgres", "DROP ROLE late_role")
+	})
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication, AllTables: true}))
+	first, second := w.session(), w.session()
+	first("BEGIN; DROP OWNED BY late_role CASCADE")
+	second("SET ROLE late_role; CREATE TABLE public.late (id int PRIMARY KEY)")
+	before := w.here()
+	first("COMMIT")
+	w.archive()
+	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "dropping_before", nil)
+	_, err := w.try(w.store, "dropping_after", func(o *Options) { o.Create = true })
+	require.ErrorContains(t, err, "also drop public.late")
 }

@@ -141,7 +141,7 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 		}
 	}
 	if sql != "" {
-		err := e.attempts(ctx, conn, sql)
+		err := e.droppingNoMore(ctx, conn, func() error { return e.attempts(ctx, conn, sql) })
 		if err != nil {
 			err = e.withoutRows(ctx, conn, err)
 		}

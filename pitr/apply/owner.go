@@ -1,8 +1,12 @@
 package apply
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
 	"tidemark/internal/sqltext"
@@ -228,6 +232,40 @@ func (e *execution) dropOwned() string {
 		out = append(out, m.SQL)
 	}
 	return strings.Join(out, "; ")
+}
+
+// droppingNoMore executes a statement and, if that is a DROP OWNED, fails where it drops relations that it did not drop at the source: ones that
+// the role got from another transaction while this one was open, and that committed before.
+func (e *execution) droppingNoMore(ctx context.Context, conn *pgconn.PgConn, run func() error) error {
+	if e.message.Tag != "DROP OWNED" {
+		return run()
+	}
+	const relations = `select i.identity from pg_catalog.pg_class c, pg_catalog.pg_identify_object('pg_catalog.pg_class'::regclass, c.oid, 0) i
+where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' and c.oid >= 16384`
+	before, err := queryOn(ctx, conn, relations)
+	if err != nil {
+		return err
+	}
+	if err := run(); err != nil {
+		return err
+	}
+	after, err := queryOn(ctx, conn, relations)
+	if err != nil {
+		return err
+	}
+	left := map[string]bool{}
+	for _, row := range after {
+		left[string(row[0])] = true
+	}
+	for _, o := range e.message.Dropped {
+		left[o.Identity] = true
+	}
+	for _, row := range before {
+		if !left[string(row[0])] {
+			return fmt.Errorf("here it would also drop %s, which was made while its transaction was open", row[0])
+		}
+	}
+	return nil
 }
 
 // ownedBy reports whether a DROP OWNED is, or may be, about a role.
