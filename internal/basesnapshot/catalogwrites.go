@@ -35,13 +35,14 @@ const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
 ) x WHERE age(x.xmin) <= age($1::text::xid)`
 
 // relationWrites has a row for the columns of each relation, each constraint with an index, and the other constraints of each relation, if one was written, or for
-// all ($2). VACUUM FULL and REINDEX CONCURRENTLY write columns and the constraints of indexes too, and change none. A CHECK constraint
-// may be of a transaction that DETACH PARTITION CONCURRENTLY ended before it ended itself.
+// all ($2). VACUUM FULL and REINDEX CONCURRENTLY write columns and the constraints of indexes too, and change none: what the latter wrote
+// has an index that is younger than the constraint. A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended
+// before it ended itself.
 const relationWrites = `SELECT x.key, hashtextextended(sum(hashtextextended(x.t, 0)::numeric)::text, 0),
-	coalesce(array_agg(DISTINCT x.xmin::text::bigint) FILTER (WHERE age(x.xmin) <= age($1::text::xid)), '{}')
+	coalesce(array_agg(DISTINCT x.xmin::text::bigint) FILTER (WHERE age(x.xmin) <= age($1::text::xid) AND NOT x.again), '{}')
 FROM (
-	SELECT a.attrelid::bigint AS key, a.xmin, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
-	UNION ALL SELECT CASE WHEN o.conindid <> 0 THEN 1::bigint << 32 | o.oid::bigint ELSE 2::bigint << 32 | o.conrelid::bigint END, o.xmin, ` + lastingConstraint + `
+	SELECT a.attrelid::bigint AS key, a.xmin, false AS again, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
+	UNION ALL SELECT CASE WHEN o.conindid <> 0 THEN 1::bigint << 32 | o.oid::bigint ELSE 2::bigint << 32 | o.conrelid::bigint END, o.xmin, o.conindid > o.oid, ` + lastingConstraint + `
 	FROM pg_constraint o JOIN n ON n.oid = o.connamespace WHERE o.contype <> 'c'
 ) x GROUP BY 1 HAVING $2 OR bool_or(age(x.xmin) <= age($1::text::xid))`
 
@@ -103,7 +104,9 @@ func (w *CatalogWrites) relationsWritten(ctx context.Context, conn *pgx.Conn, al
 	var key, sum int64
 	var xids []int64
 	_, err = pgx.ForEachRow(rows, []any{&key, &sum, &xids}, func() error {
-		if then, known := w.sums[key]; !known || then != sum {
+		then, known := w.sums[key]
+		fresh := !known && key < 1<<32 // a relation: the xid that made it is that of its type, too
+		if then != sum && !fresh {
 			for _, xid := range xids {
 				note(uint32(xid))
 			}

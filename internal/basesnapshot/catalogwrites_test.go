@@ -34,6 +34,17 @@ func TestCatalogWrites(t *testing.T) {
 	server.MustExec(t, db, "REINDEX INDEX CONCURRENTLY a_pkey")
 	server.MustExec(t, db, "ALTER TABLE a ADD CONSTRAINT more UNIQUE (since, id)")
 	require.Len(t, look().XIDs, 1, "the constraint's, not the index'")
+	server.MustExec(t, db, "ALTER TABLE a DROP CONSTRAINT more")
+	server.MustExec(t, db, "ALTER TABLE a ADD CONSTRAINT more UNIQUE (since, id)")
+	server.MustExec(t, db, "REINDEX INDEX CONCURRENTLY more")
+	server.MustExec(t, db, "CREATE TABLE passed (id int PRIMARY KEY); ALTER TABLE passed ADD since int DEFAULT 7")
+	var before uint32
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").Scan(&before))
+	server.MustExec(t, db, "VACUUM FULL passed")
+	server.MustExec(t, db, "REINDEX TABLE CONCURRENTLY passed")
+	for _, xid := range look().XIDs {
+		require.Less(t, xid, before, "neither is a change")
+	}
 	server.MustExec(t, db, "REINDEX TABLE a")
 	require.Equal(t, Writes{Revived: []string{"public.left_b"}}, look())
 	require.Empty(t, look())
