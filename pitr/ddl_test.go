@@ -345,3 +345,18 @@ func TestReplayCapturedChanges(t *testing.T) {
 		require.Equal(t, m.schema, dumped(into))
 	}
 }
+
+// TestDetachedPartOfParts: the CHECK that DETACH PARTITION CONCURRENTLY makes itself groups its conditions as no statement does.
+func TestDetachedPartOfParts(t *testing.T) {
+	w := newWorld(t, "nested_parts", `CREATE TABLE p (id int, b text) PARTITION BY LIST (b); CREATE TABLE px PARTITION OF p FOR VALUES IN ('x', NULL); CREATE TABLE q PARTITION OF p DEFAULT PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF q FOR VALUES FROM (1) TO (20); ALTER TABLE part REPLICA IDENTITY FULL; INSERT INTO p VALUES (7, 'y')`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("ALTER TABLE q DETACH PARTITION part CONCURRENTLY")
+	w.sql("COMMENT ON TABLE part IS 'on its own'; INSERT INTO part VALUES (8, 'z')")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "nested_parts_back", nil)
+	const def = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'part_check'"
+	require.Equal(t, "CHECK ((((b IS NOT NULL) AND (b <> 'x'::text)) AND (id IS NOT NULL) AND (id >= 1) AND (id < 20)))", server.MustQuery(t, "nested_parts", def))
+	require.Equal(t, "CHECK (((b IS NOT NULL) AND (b <> 'x'::text) AND (id IS NOT NULL) AND (id >= 1) AND (id < 20)))", server.MustQuery(t, "nested_parts_back", def))
+	require.Equal(t, hashes(t, "nested_parts")["public.part"], hashes(t, "nested_parts_back")["public.part"])
+}

@@ -4,7 +4,7 @@ import "strings"
 
 // FingerprintVersion is what a fingerprint begins with, before a colon. It changes with fingerprint.sql: fingerprints of different
 // versions say nothing about each other.
-const FingerprintVersion = "1"
+const FingerprintVersion = "2"
 
 // FingerprintSQL is a query for the fingerprint of the relation $1 (schema), $2 (name), as in RelationState, no row if there is
 // none. Equal relations have equal fingerprints on servers of the same major version, whatever their object

@@ -35,7 +35,7 @@ func (t *table) many(s *statement, find byte, set, where []int) string {
 	}
 	assign, condition := make([]string, len(set)), make([]string, len(where))
 	for n, i := range set {
-		assign[n] = t.cols[i].sql + " = " + value(n)
+		assign[n] = t.cols[i].sql + " = " + t.cols[i].assigned("t.", value(n))
 	}
 	for n, i := range where {
 		condition[n] = "t." + t.cols[i].sql + " " + t.cols[i].equality + " " + value(len(set)+n)

@@ -32,7 +32,11 @@ var statements atomic.Int64
 func (t *table) newStatement(op segment.Op, newCols, oldCols []int) *statement {
 	s := &statement{op: op, name: "tm" + itoa(statements.Add(1)), newCols: newCols, oldCols: oldCols}
 	for _, i := range newCols {
-		s.oids = append(s.oids, t.cols[i].oid)
+		if oid := t.cols[i].oid; op == segment.OpInsert || t.cols[i].lax == "" {
+			s.oids = append(s.oids, oid)
+		} else {
+			s.oids = append(s.oids, t.cols[i].baseOID)
+		}
 	}
 	for _, i := range oldCols {
 		s.oids = append(s.oids, t.cols[i].baseOID)
@@ -155,11 +159,21 @@ func (t *table) build(r *segment.Record, find byte) *statement {
 	}
 	assign := make([]string, len(set))
 	for n, i := range set {
-		assign[n] = t.cols[i].sql + " = " + param(n)
+		assign[n] = t.cols[i].sql + " = " + t.cols[i].assigned("t.", param(n))
 	}
 	s.sql = t.rowSQL(r.Op, assign, "", t.rowCondition(r, find, where, values, ""))
 	s.many, s.keyFrom = t.many(s, find, set, where), len(set)
 	return s
+}
+
+// assigned is what an update assigns for a value. One that stays is not looked at by its domain at the source, nor is it here: the row may be
+// older than a constraint of the domain that is NOT VALID.
+func (c *column) assigned(row, value string) string {
+	if c.lax == "" {
+		return value
+	}
+	kept := row + c.sql
+	return "CASE WHEN ROW(" + kept + "::" + c.base + ")::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(" + value + ")::pg_catalog.record THEN " + kept + " ELSE " + value + "::" + c.lax + " END"
 }
 
 // only is the table without its inheritance children. A partitioned table has no rows of its own: the

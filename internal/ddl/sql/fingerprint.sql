@@ -25,7 +25,8 @@ FROM pg_catalog.pg_class c CROSS JOIN LATERAL (SELECT pg_catalog.concat_ws(E'\n'
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'),
   (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', pg_catalog.pg_get_indexdef(i.indexrelid), i.indisreplident, i.indisvalid), E'\n' ORDER BY n.relname)
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class n ON n.oid = i.indexrelid WHERE i.indrelid = c.oid),
-  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', 'constraint', pg_catalog.quote_ident(o.conname), pg_catalog.pg_get_constraintdef(o.oid)), E'\n' ORDER BY o.conname)
+  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', 'constraint', pg_catalog.quote_ident(o.conname),
+      pg_catalog.translate(pg_catalog.pg_get_constraintdef(o.oid), CASE o.contype WHEN 'c' THEN '()' ELSE '' END, '')), E'\n' ORDER BY o.conname)
     FROM pg_catalog.pg_constraint o WHERE o.conrelid = c.oid AND o.conparentid = 0 AND NOT (o.contype = 'n' AND o.coninhcount > 0)),
   (SELECT pg_catalog.string_agg(pg_catalog.pg_get_triggerdef(g.oid), E'\n' ORDER BY g.tgname)
     FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgparentid = 0),
