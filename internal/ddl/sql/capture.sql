@@ -154,7 +154,7 @@ BEGIN
     role := current_user;
   END IF;
   PERFORM tidemark.ddl_emit(jsonb_strip_nulls(jsonb_build_object('v', 1, 'tag', 'CREATE INDEX', 'sql', tidemark.ddl_create_indexes(indexes),
-    'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || tidemark.ddl_catalog_path(),
+    'user', role, 'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role), 'set', settings || tidemark.ddl_catalog_settings(),
     'objects', made.objects, 'state', state, 'snapshot', snapshot, 'server_version', current_setting('server_version_num')::int)));
 END
 $tidemark$;
@@ -182,6 +182,7 @@ DECLARE
   touched oid[];
   script jsonb;             -- transaction ids
   statement text;
+  made boolean := false;    -- the statement is the catalog's text, not the user's
   first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
   revived oid[] := tidemark.ddl_revived(); -- state then holds after the message that makes these
   o record;
@@ -256,11 +257,15 @@ BEGIN
   ELSIF tag = 'CREATE INDEX' AND tidemark.ddl_without(statement, 'CONCURRENTLY', conforming) <> statement THEN
     -- It was there to be given another name, a comment or parameters before it became valid.
     statement := tidemark.ddl_create_indexes(ARRAY(SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'index'));
-    settings := settings || tidemark.ddl_catalog_path();
+    made := true;
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
   ELSIF statement <> '' THEN
     statement := tidemark.ddl_rewrite(statement, tag, conforming, main, settings ->> 'search_path');
+    made := tag = 'ALTER TABLE' AND statement LIKE 'DO %'; -- by ddl_detach
+  END IF;
+  IF made OR first_rows OR tag = 'IMPORT FOREIGN SCHEMA' THEN
+    settings := settings || tidemark.ddl_catalog_settings();
   END IF;
   IF coalesce(statement, '') = '' THEN
     why := 'the statement could not be told apart from what it ran in';

@@ -38,8 +38,10 @@ SELECT CASE WHEN cardinality(statements) = 1 THEN statements[1]
   ELSE 'DO ' || quote_literal('BEGIN ' || array_to_string(statements, '; ') || '; END') END
 $tidemark$;
 
--- ddl_catalog_path is the setting under which texts from the catalog mean what they say, and under no other.
-CREATE FUNCTION tidemark.ddl_catalog_path() RETURNS jsonb LANGUAGE sql IMMUTABLE AS $tidemark$SELECT '{"search_path": "pg_catalog, pg_temp"}'::jsonb$tidemark$;
+-- ddl_catalog_settings are those under which texts from the catalog mean what they say, and under no others.
+CREATE FUNCTION tidemark.ddl_catalog_settings() RETURNS jsonb LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT '{"search_path": "pg_catalog, pg_temp", "standard_conforming_strings": "on"}'::jsonb
+$tidemark$;
 
 -- ddl_create_indexes makes indexes as they are in the catalog, with their comments and statistics targets.
 CREATE FUNCTION tidemark.ddl_create_indexes(indexes oid[]) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
@@ -80,9 +82,10 @@ $tidemark$;
 
 -- ddl_fixed_bound puts the bound that was evaluated into CREATE TABLE ... PARTITION OF ... FOR VALUES, where it is
 -- made of more than constants (current_date, 'today').
-CREATE FUNCTION tidemark.ddl_fixed_bound(statement text, conforming boolean, relation oid) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+CREATE FUNCTION tidemark.ddl_fixed_bound(statement text, conforming boolean, relation oid) RETURNS text LANGUAGE plpgsql AS $tidemark$
 DECLARE
   t record;
+  bound text;
   word text := '';
   began int;
   ended int;
@@ -116,8 +119,11 @@ BEGIN
   IF began IS NULL OR constant THEN
     RETURN statement;
   END IF;
-  RETURN (SELECT left(statement, began - 1) || pg_get_expr(c.relpartbound, c.oid) || substr(statement, ended)
-    FROM pg_class c WHERE c.oid = relation AND c.relispartition);
+  -- It stands among constants of the user's.
+  PERFORM set_config('standard_conforming_strings', CASE WHEN conforming THEN 'on' ELSE 'off' END, true);
+  bound := (SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_class c WHERE c.oid = relation AND c.relispartition);
+  PERFORM set_config('standard_conforming_strings', 'on', true);
+  RETURN left(statement, began - 1) || bound || substr(statement, ended);
 END
 $tidemark$;
 
