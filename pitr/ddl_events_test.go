@@ -21,9 +21,7 @@ CREATE EVENT TRIGGER z_note ON ddl_command_start EXECUTE FUNCTION note(); ALTER 
 	w.sql("UPDATE t SET b = 'c' WHERE a < 50; ALTER TABLE t ADD c int; DELETE FROM t WHERE a < 20; CREATE TABLE u (id int PRIMARY KEY)")
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "noted_1", nil)
-	want := hashes(t, "noted")
-	delete(want, "tidemark.ddl_key")
-	require.Equal(t, want, hashes(t, "noted_1"))
+	w.sameRows("noted_1")
 	const states = "select string_agg(evtname || ' ' || evtenabled::text, ' ' order by evtname) from pg_event_trigger where evtname like '%note'"
 	require.Equal(t, "a_note A z_note R", server.MustQuery(t, "noted_1", states))
 }

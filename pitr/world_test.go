@@ -330,3 +330,18 @@ func schemaOf(t *testing.T, database string, more ...string) string {
 	}
 	return strings.Join(kept, "")
 }
+
+// sameRows checks that a database has the rows of the world's, and none of Tidemark's own.
+func (w *world) sameRows(into string) {
+	w.t.Helper()
+	want := hashes(w.t, w.db)
+	delete(want, "tidemark.ddl_key")
+	require.Equal(w.t, want, hashes(w.t, into))
+}
+
+// sameSchema checks that a database has the schema of the world's, whose event triggers are Tidemark's. More arguments go to pg_dump.
+func (w *world) sameSchema(into string, more ...string) {
+	w.t.Helper()
+	want, _, _ := strings.Cut(schemaOf(w.t, w.db, more...), "CREATE EVENT TRIGGER")
+	require.Equal(w.t, want, schemaOf(w.t, into, more...))
+}
