@@ -87,7 +87,7 @@ DECLARE
 BEGIN
   message := message || jsonb_build_object('xid', pg_current_xact_id()::text::numeric % 4294967296,
     'xids', (SELECT jsonb_agg(DISTINCT x.xid) FROM (
-      SELECT l.transactionid::text::bigint AS xid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted
+      SELECT w.xid::text::bigint AS xid FROM tidemark.ddl_xids() w(xid)
       UNION ALL SELECT e::text::bigint FROM jsonb_array_elements(coalesce(message -> 'xids', '[]')) e) x));
   BEGIN
     content := convert_to(message::text, 'UTF8');
@@ -163,6 +163,7 @@ $tidemark$;
 CREATE FUNCTION tidemark.ddl_message(tag text, account text, settings jsonb, stack text, dropping boolean, ending boolean) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
   conforming boolean := settings ->> 'standard_conforming_strings' = 'on';
+  path text := replace(settings ->> 'search_path', '"$user"', quote_ident(account)); -- the user's, whoever looks
   objects jsonb := '[]';
   dropped jsonb := '[]';
   originals jsonb := '[]';
@@ -240,7 +241,7 @@ BEGIN
     RETURN; -- temporary things only, or nothing was done (IF EXISTS)
   END IF;
   IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> ''
-    AND (tidemark.ddl_on_temporary(statement, conforming) OR tidemark.ddl_takes_nothing(statement, conforming, replace(settings ->> 'search_path', '"$user"', quote_ident(account)))) THEN
+    AND (tidemark.ddl_on_temporary(statement, conforming) OR tidemark.ddl_takes_nothing(statement, conforming, path)) THEN
     RETURN;
   END IF;
   IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> '' THEN
@@ -261,7 +262,7 @@ BEGIN
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
   ELSIF statement <> '' THEN
-    statement := tidemark.ddl_rewrite(statement, tag, conforming, main, settings ->> 'search_path');
+    statement := tidemark.ddl_rewrite(statement, tag, conforming, main, path);
     made := tag = 'ALTER TABLE' AND statement LIKE 'DO %'; -- by ddl_detach
   END IF;
   IF made OR first_rows OR tag = 'IMPORT FOREIGN SCHEMA' THEN
@@ -354,8 +355,8 @@ $tidemark$;
 -- when it began, or one that is gone. What others have committed meanwhile is theirs.
 CREATE FUNCTION tidemark.ddl_defaulted(before text) RETURNS boolean LANGUAGE plpgsql STABLE AS $tidemark$
 BEGIN
-  RETURN EXISTS (SELECT FROM pg_default_acl d JOIN pg_locks l ON l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted AND l.transactionid = d.xmin
-      WHERE d.oid::text || ':' || d.ctid::text || ':' || d.xmin::text <> ALL (string_to_array(before, ' ')))
+  RETURN EXISTS (SELECT FROM pg_default_acl d WHERE d.xmin IN (SELECT tidemark.ddl_xids())
+      AND d.oid::text || ':' || d.ctid::text || ':' || d.xmin::text <> ALL (string_to_array(before, ' ')))
     OR EXISTS (SELECT FROM unnest(string_to_array(before, ' ')) b WHERE NOT EXISTS (SELECT FROM pg_default_acl d WHERE d.oid = split_part(b, ':', 1)::oid));
 END
 $tidemark$;

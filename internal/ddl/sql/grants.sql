@@ -51,12 +51,12 @@ BEGIN
     SELECT c.oid, n.nspname AS schema, c.relname AS name, i.type, i.identity
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_identify_object('pg_class'::regclass, c.oid, 0) i
     WHERE n.nspname = ANY (schemas) AND (kind = 'TABLE' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') OR kind = 'SEQUENCE' AND c.relkind = 'S')
-      AND c.xmin IN (SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted)
+      AND c.xmin IN (SELECT tidemark.ddl_xids())
     UNION ALL
     SELECT p.oid, n.nspname, NULL, i.type, i.identity
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, pg_identify_object('pg_proc'::regclass, p.oid, 0) i
     WHERE n.nspname = ANY (schemas) AND (kind = 'ROUTINE' OR kind = 'PROCEDURE' AND p.prokind = 'p' OR kind = 'FUNCTION' AND p.prokind <> 'p')
-      AND p.xmin IN (SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted)
+      AND p.xmin IN (SELECT tidemark.ddl_xids())
   ) x;
 END
 $tidemark$;
@@ -91,13 +91,10 @@ BEGIN
   IF NOT columns OR names = '{}' THEN
     RETURN false;
   END IF;
-  -- Under the user's search_path nothing may run that it could find elsewhere: this is not the user's role.
-  PERFORM set_config('search_path', path, true);
-  SELECT pg_catalog.array_agg(pg_catalog.to_regclass(n)::pg_catalog.oid) INTO tables FROM pg_catalog.unnest(names) n;
-  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  tables := tidemark.ddl_relations(names, path);
   RETURN array_position(tables, NULL) IS NULL AND NOT EXISTS (
     SELECT FROM (SELECT c.xmin FROM pg_class c WHERE c.oid = ANY (tables) UNION ALL SELECT a.xmin FROM pg_attribute a WHERE a.attrelid = ANY (tables)) x
-    JOIN pg_locks l ON l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted AND l.transactionid = x.xmin);
+    WHERE x.xmin IN (SELECT tidemark.ddl_xids()));
 EXCEPTION WHEN syntax_error OR invalid_name OR feature_not_supported THEN
   RETURN false; -- not what to_regclass takes for a name
 END

@@ -76,7 +76,7 @@ BEGIN
   AND (count(*) = 0 OR statement !~* '(set|drop)\s+default' OR tidemark.ddl_text_exact(statement, conforming))
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND (stored OR a.attmissingval IS NOT NULL)
-  AND a.xmin IN (SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted) -- written by this transaction
+  AND a.xmin IN (SELECT tidemark.ddl_xids()) -- written by this transaction
   AND tidemark.ddl_names(statement, conforming, ARRAY[a.attname::text]));
 END
 $tidemark$;

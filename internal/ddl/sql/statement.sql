@@ -65,11 +65,7 @@ BEGIN
   FROM tidemark.ddl_tokens(statement, conforming) a, tidemark.ddl_tokens(statement, conforming) b
   WHERE a.kind = 'w' AND upper(a.raw) = 'PARTITION' AND b.kind = 'w' AND upper(b.raw) IN ('CONCURRENTLY', 'FINALIZE') AND b.pos > a.pos
   ORDER BY a.pos, b.pos DESC LIMIT 1;
-  -- Under the user's search_path nothing may run that it could find elsewhere: this is not the user's role.
-  child := btrim(child, E' \t\r\n');
-  PERFORM set_config('search_path', path, true);
-  relation := pg_catalog.to_regclass(child);
-  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  relation := (tidemark.ddl_relations(ARRAY[btrim(child, E' \t\r\n')], path))[1];
   IF relation IS NULL OR parent IS NULL THEN
     RETURN '';
   END IF;

@@ -3,6 +3,24 @@ CREATE FUNCTION tidemark.ddl_word(kind text, raw text) RETURNS text LANGUAGE sql
 SELECT CASE kind WHEN 'w' THEN lower(raw COLLATE "C") WHEN 'q' THEN replace(substr(raw, 2, length(raw) - 2), '""', '"') END
 $tidemark$;
 
+-- ddl_relations finds relations by what a statement calls them under a search_path; NULL stands for one that isn't there.
+CREATE FUNCTION tidemark.ddl_relations(names text[], path text) RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  found_ones pg_catalog.oid[];
+BEGIN
+  -- Under the user's search_path nothing may run that it could find elsewhere: this is not the user's role.
+  PERFORM set_config('search_path', path, true);
+  SELECT pg_catalog.array_agg(pg_catalog.to_regclass(n.name)::pg_catalog.oid ORDER BY n.i) INTO found_ones FROM pg_catalog.unnest(names) WITH ORDINALITY AS n(name, i);
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  RETURN found_ones;
+END
+$tidemark$;
+
+-- ddl_xids are the ids of this transaction and its savepoints: what they wrote, and nobody else, has them as xmin.
+CREATE FUNCTION tidemark.ddl_xids() RETURNS SETOF xid LANGUAGE sql STABLE AS $tidemark$
+SELECT l.transactionid FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'transactionid' AND l.granted
+$tidemark$;
+
 -- ddl_without takes the first unquoted occurrence of a word out of a statement, with the space before it.
 CREATE FUNCTION tidemark.ddl_without(statement text, word text, conforming boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $tidemark$
 BEGIN
