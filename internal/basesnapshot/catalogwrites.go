@@ -2,6 +2,7 @@ package basesnapshot
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -37,11 +38,12 @@ const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
 // relationWrites has a row for the columns of each relation, each constraint with an index, and the other constraints of each relation, if one was written, or for
 // all ($2). VACUUM FULL and REINDEX CONCURRENTLY write columns and the constraints of indexes too, and change none: what the latter wrote
 // has an index that is younger than the constraint. A CHECK constraint may be of a transaction that DETACH PARTITION CONCURRENTLY ended
-// before it ended itself.
+// before it ended itself. Columns are the many: only those of relations that had one written are summed up.
 const relationWrites = `SELECT x.key, hashtextextended(sum(hashtextextended(x.t, 0)::numeric)::text, 0),
 	coalesce(array_agg(DISTINCT x.xmin::text::bigint) FILTER (WHERE age(x.xmin) <= age($1::text::xid) AND NOT x.again), '{}')
 FROM (
-	SELECT a.attrelid::bigint AS key, a.xmin, false AS again, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid WHERE a.attnum > 0
+	SELECT a.attrelid::bigint AS key, a.xmin, false AS again, ` + lastingColumn + ` AS t FROM pg_attribute a JOIN r ON r.oid = a.attrelid
+	WHERE a.attnum > 0 AND ($2 OR a.attrelid IN (SELECT b.attrelid FROM pg_attribute b WHERE age(b.xmin) <= age($1::text::xid)))
 	UNION ALL SELECT CASE WHEN o.conindid <> 0 THEN 1::bigint << 32 | o.oid::bigint ELSE 2::bigint << 32 | o.conrelid::bigint END, o.xmin, o.conindid > o.oid, ` + lastingConstraint + `
 	FROM pg_constraint o JOIN n ON n.oid = o.connamespace WHERE o.contype <> 'c'
 ) x GROUP BY 1 HAVING $2 OR bool_or(age(x.xmin) <= age($1::text::xid))`
@@ -119,11 +121,7 @@ func (w *CatalogWrites) relationsWritten(ctx context.Context, conn *pgx.Conn, al
 
 // revived returns the indexes that were invalid at the last look, and are not.
 func (w *CatalogWrites) revived(ctx context.Context, conn *pgx.Conn) (names []string, err error) {
-	keys := make([]string, 0, len(w.invalid))
-	for key := range w.invalid {
-		keys = append(keys, key)
-	}
-	rows, err := conn.Query(ctx, lastingFrom+invalidIndexes, keys)
+	rows, err := conn.Query(ctx, lastingFrom+invalidIndexes, slices.AppendSeq([]string{}, maps.Keys(w.invalid)))
 	if err != nil {
 		return nil, err
 	}

@@ -194,6 +194,12 @@ func testNothingToRevoke(t *testing.T, server *postgres.Server) {
 			require.Empty(t, messages, c.run)
 		}
 	}
+	// A name is the user's, not the role's that the capture runs as.
+	s.must(`SET ROLE nothing_r; CREATE TABLE nothing_r.p (x int) PARTITION BY LIST (x); CREATE TABLE nothing_r.p1 PARTITION OF nothing_r.p FOR VALUES IN (1); SET search_path = "$user", public`)
+	s.messages()
+	s.must("ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY")
+	require.Contains(t, s.messages()[0].SQL, "DETACH PARTITION nothing_r.p1;")
+	s.must("RESET ROLE; RESET search_path")
 	s.must("DROP OWNED BY nothing_r; DROP ROLE nothing_r")
 }
 

@@ -25,27 +25,41 @@ func (e *execution) compare(ctx context.Context, conn *pgconn.PgConn) error {
 	if len(states) == 0 || e.choice == Try || e.early {
 		return nil
 	}
+	if same, err := e.sameMajor(ctx, conn); err != nil || !same {
+		return err
+	}
+	return asDescribed(ctx, conn, func() error {
+		for _, st := range states {
+			if !st.Comparable() {
+				e.tellOnce("changed tables and views are not compared with the source where another version of the archiver described them")
+				continue
+			}
+			if err := compareRelation(ctx, conn, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sameMajor reports whether the server prints things as the source does.
+func (e *execution) sameMajor(ctx context.Context, conn *pgconn.PgConn) (bool, error) {
 	rows, err := queryOn(ctx, conn, "select current_setting('server_version_num')")
 	if err != nil {
+		return false, err
+	}
+	return int(atoi(rows[0][0]))/10000 == e.message.ServerVersion/10000, nil
+}
+
+// asDescribed looks at the target under the settings that messages describe relations with. They are a savepoint's, and go with it.
+func asDescribed(ctx context.Context, conn *pgconn.PgConn, look func() error) error {
+	if _, err := conn.Exec(ctx, "SAVEPOINT tidemark_look; "+ddl.FingerprintSettings).ReadAll(); err != nil {
 		return err
 	}
-	if int(atoi(rows[0][0]))/10000 != e.message.ServerVersion/10000 {
-		return nil
-	}
-	// The settings are the savepoint's, and go with it.
-	if _, err := conn.Exec(ctx, "SAVEPOINT tidemark_compare; "+ddl.FingerprintSettings).ReadAll(); err != nil {
+	if err := look(); err != nil {
 		return err
 	}
-	for _, st := range states {
-		if !st.Comparable() {
-			e.tellOnce("changed tables and views are not compared with the source where another version of the archiver described them")
-			continue
-		}
-		if err := compareRelation(ctx, conn, st); err != nil {
-			return err
-		}
-	}
-	_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_compare; RELEASE SAVEPOINT tidemark_compare").ReadAll()
+	_, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_look; RELEASE SAVEPOINT tidemark_look").ReadAll()
 	return err
 }
 

@@ -19,8 +19,12 @@ func (e *execution) settleCopies(ctx context.Context, conn *pgconn.PgConn) error
 		return nil
 	}
 	table := relations[0]
-	have, same, err := e.copies(ctx, conn, table)
+	have, err := copies(ctx, conn, table)
 	if err != nil || have == nil {
+		return err
+	}
+	same, err := e.sameMajor(ctx, conn)
+	if err != nil {
 		return err
 	}
 	for _, step := range copySteps(table, have, e.message.Copied, same) {
@@ -33,27 +37,19 @@ func (e *execution) settleCopies(ctx context.Context, conn *pgconn.PgConn) error
 	return nil
 }
 
-// copies are what the table has here, nil if it isn't there, and whether the server prints statements as the source does.
-func (e *execution) copies(ctx context.Context, conn *pgconn.PgConn, table ddl.Object) (have []ddl.Copied, same bool, err error) {
-	version, err := queryOn(ctx, conn, "select current_setting('server_version_num')")
-	if err != nil {
-		return nil, false, err
-	}
-	if _, err := conn.Exec(ctx, "SAVEPOINT tidemark_copies; "+ddl.FingerprintSettings).ReadAll(); err != nil {
-		return nil, false, err
-	}
-	rows, err := queryOn(ctx, conn, ddl.CopiedSQL, table.Schema, table.Name)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, r := range rows {
-		have = append(have, ddl.Copied{Type: string(r[0]), Name: string(r[1]), SQL: string(r[2]), Comment: string(r[3])})
-	}
+// copies are what the table has here, nil if it isn't there.
+func copies(ctx context.Context, conn *pgconn.PgConn, table ddl.Object) (have []ddl.Copied, err error) {
+	err = asDescribed(ctx, conn, func() error {
+		rows, err := queryOn(ctx, conn, ddl.CopiedSQL, table.Schema, table.Name)
+		for _, r := range rows {
+			have = append(have, ddl.Copied{Type: string(r[0]), Name: string(r[1]), SQL: string(r[2]), Comment: string(r[3])})
+		}
+		return err
+	})
 	if len(have) == 1 && have[0].Type == "" {
 		have = []ddl.Copied{}
 	}
-	_, err = conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_copies; RELEASE SAVEPOINT tidemark_copies").ReadAll()
-	return have, int(atoi(version[0][0]))/10000 == e.message.ServerVersion/10000, err
+	return have, err
 }
 
 // copyStep is a statement that brings a table nearer to what LIKE made of it at the source.

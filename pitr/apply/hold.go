@@ -61,6 +61,15 @@ const OwnTableSQL = `
 select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text, r.rolname from pg_catalog.pg_class c
 join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)`
 
+// readOwn reads columns of a table that Tidemark keeps on a target; nothing where it isn't there, or isn't its own.
+func readOwn(ctx context.Context, conn *pgconn.PgConn, table, columns string) ([][][]byte, error) {
+	rows, err := queryOn(ctx, conn, OwnTableSQL, table)
+	if err != nil || len(rows) == 0 || string(rows[0][0]) != "1" {
+		return nil, err
+	}
+	return queryOn(ctx, conn, "select "+columns+" from "+table)
+}
+
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	h.all, h.renamed, h.made = nil, nil, false

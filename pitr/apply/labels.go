@@ -91,13 +91,7 @@ func (a *Applier) keepLabels() error {
 
 // readLabels gets what keepLabels wrote.
 func (a *Applier) readLabels(ctx context.Context, conn *pgconn.PgConn) error {
-	table := a.holds.table("labels")
-	rows, err := queryOn(ctx, conn, OwnTableSQL, table)
-	if err == nil && len(rows) == 1 && string(rows[0][0]) == "1" {
-		rows, err = queryOn(ctx, conn, "select type::text, label, now, giver::text from "+table)
-	} else {
-		rows = nil
-	}
+	rows, err := readOwn(ctx, conn, a.holds.table("labels"), "type::text, label, now, giver::text")
 	for _, r := range rows {
 		f := a.formerLabels(uint32(atoi(r[0])))
 		if giver := uint32(atoi(r[3])); giver != 0 {

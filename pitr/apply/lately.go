@@ -65,12 +65,7 @@ func (a *Applier) readLately(ctx context.Context, conn *pgconn.PgConn) error {
 	if table == "" {
 		return nil
 	}
-	rows, err := queryOn(ctx, conn, OwnTableSQL, table)
-	if err == nil && len(rows) == 1 && string(rows[0][0]) == "1" {
-		rows, err = queryOn(ctx, conn, "select state from "+table)
-	} else {
-		rows = nil
-	}
+	rows, err := readOwn(ctx, conn, table, "state")
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read the last schema changes")
 	}
