@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"golang.org/x/sync/errgroup"
+
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/pitr/apply"
@@ -44,29 +46,26 @@ func (r *run) folded(t *basesnapshot.Table) *fold.Table { return r.fold.Table(t.
 
 // scan reads the range for the first time, and notes what becomes of the rows that are folded.
 func (r *run) scan(ctx context.Context) error {
-	want := func(rel *segment.Relation) bool { return r.fold.Table(rel.ID) != nil && r.wantsRows(rel) }
-	err := r.readRange(ctx, want, nil, func(rec *segment.Record) error {
-		if rec.Op == segment.OpTruncate {
-			for _, rel := range rec.TruncateRelations {
-				if t := r.fold.Table(rel.ID); t != nil {
-					r.fold.Empty(t)
-				}
+	g, ctx := errgroup.WithContext(ctx)
+	full, free := make(chan *fold.Batch, batchesAhead), make(chan *fold.Batch, batchesAhead+2)
+	for range cap(free) {
+		free <- new(fold.Batch)
+	}
+	g.Go(func() error {
+		for b := range full {
+			if err := r.fold.Note(b); err != nil {
+				return contradiction(err)
 			}
-			return nil
-		}
-		if rec.Relation == nil || rec.Op == segment.OpRelation {
-			return nil
-		}
-		t := r.fold.Table(rec.Relation.ID)
-		if t == nil {
-			return nil
-		}
-		if err := r.fold.Note(t, rec); err != nil {
-			return contradiction(err)
+			b.Reset()
+			free <- b
 		}
 		return nil
 	})
-	if err != nil {
+	g.Go(func() error {
+		defer close(full)
+		return r.reduce(ctx, full, free)
+	})
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	r.fold.EndNotes()
@@ -74,6 +73,50 @@ func (r *run) scan(ctx context.Context) error {
 		r.o.Log.Debug("its changes are replayed in order", "table", table, "why", why)
 	}
 	return nil
+}
+
+// batchesAhead is how many batches wait to be noted.
+const batchesAhead = 4
+
+// reduce reads the range for scan, and gives away batch after batch.
+func (r *run) reduce(ctx context.Context, full chan<- *fold.Batch, free <-chan *fold.Batch) error {
+	b := <-free
+	pass := func() error {
+		select {
+		case full <- b:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case b = <-free:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	want := func(rel *segment.Relation) bool { return r.fold.Table(rel.ID) != nil && r.wantsRows(rel) }
+	err := r.readRange(ctx, want, nil, nil, func(rec *segment.Record) error {
+		switch {
+		case rec.Op == segment.OpTruncate:
+			for _, rel := range rec.TruncateRelations {
+				if t := r.fold.Table(rel.ID); t != nil {
+					b.Empty(t)
+				}
+			}
+		case rec.Relation != nil && rec.Op != segment.OpRelation:
+			if t := r.fold.Table(rec.Relation.ID); t != nil {
+				r.fold.Reduce(b, t, rec)
+			}
+		}
+		if b.Full() {
+			return pass()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return pass()
 }
 
 // contradiction makes one that folding found a fault; other errors stay what they are.

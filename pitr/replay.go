@@ -176,7 +176,11 @@ func (r *run) replayRange(ctx context.Context, a *apply.Applier) error {
 	announce := func(ctx context.Context, e catalog.Entry, source *segmentParts) error {
 		return r.announce(ctx, a, e, source)
 	}
-	return r.readRange(ctx, want, announce, func(rec *segment.Record) error {
+	pass := func(rel *segment.Relation, rows int64) bool {
+		t := r.fold.Table(rel.ID)
+		return t != nil && r.fold.PassOver(t, rows)
+	}
+	return r.readRange(ctx, want, pass, announce, func(rec *segment.Record) error {
 		switch {
 		case rec.Op == segment.OpTruncate:
 			if rec = r.withoutFolded(rec); rec == nil {
@@ -191,8 +195,10 @@ func (r *run) replayRange(ctx context.Context, a *apply.Applier) error {
 	})
 }
 
-// readRange reads the commits from the snapshot to the cut. Before each segment it calls announce, if that isn't nil.
-func (r *run) readRange(ctx context.Context, want func(*segment.Relation) bool, announce func(context.Context, catalog.Entry, *segmentParts) error, each func(*segment.Record) error) error {
+// readRange reads the commits from the snapshot to the cut. Before each segment it calls announce; it passes rows over
+// as a segment.Reader does. Both may be nil.
+func (r *run) readRange(ctx context.Context, want func(*segment.Relation) bool, pass func(*segment.Relation, int64) bool,
+	announce func(context.Context, catalog.Entry, *segmentParts) error, each func(*segment.Record) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	parts, wait := r.fetchParts(ctx)
 	defer func() {
@@ -206,7 +212,7 @@ func (r *run) readRange(ctx context.Context, want func(*segment.Relation) bool, 
 				return err
 			}
 		}
-		if err := r.readSegment(source, want, each); err != nil {
+		if err := r.readSegment(source, want, pass, each); err != nil {
 			return err
 		}
 	}
@@ -259,10 +265,14 @@ func (r *run) wantsRows(rel *segment.Relation) bool {
 }
 
 // readSegment reads one segment to its end, where all that it holds is proven, except when the cut lies in it.
-func (r *run) readSegment(source *segmentParts, want func(*segment.Relation) bool, each func(*segment.Record) error) error {
+func (r *run) readSegment(source *segmentParts, want func(*segment.Relation) bool, pass func(*segment.Relation, int64) bool, each func(*segment.Record) error) error {
 	e := r.entries[source.entry]
+	if e.From < r.plan.Snapshot.LSN || e.To > r.plan.Cut {
+		pass = nil // some of its rows don't count
+	}
 	reader := segment.NewReader(source.next, segment.ReaderOptions{
 		Want:       want,
+		Pass:       pass,
 		LargeValue: largeValue,
 		Expect:     r.o.Archive.identity(e),
 	})

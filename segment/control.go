@@ -52,6 +52,8 @@ type readRelation struct {
 	Relation
 	encoded []byte // its definition, in the block that defined it: until the ledger has it
 	wanted  bool
+	passed  bool       // its rows in the current block are passed over
+	rows    int64      // of the current block, while it is asked whether they are passed over
 	frame   *readFrame // in block frameOf - 1
 	frameOf uint32
 }
@@ -66,17 +68,14 @@ func (s *streamState) parseControl(b []byte, ops []controlOp) ([]controlOp, erro
 	}
 	total := int64(0)
 	for c.err == nil && c.rest() > 0 {
-		op, err := s.parseOp(c)
-		if err != nil {
+		ops = append(ops, controlOp{})
+		op := &ops[len(ops)-1]
+		if err := s.parseOp(c, op); err != nil {
 			return ops, err
-		}
-		if c.err != nil {
-			break
 		}
 		if total += op.rows(); total > maxBlockOps {
 			return ops, errOps
 		}
-		ops = append(ops, op)
 	}
 	return ops, c.err
 }
@@ -89,36 +88,38 @@ func (o *controlOp) rows() int64 {
 	return 1
 }
 
-func (s *streamState) parseOp(c *cursor) (controlOp, error) {
+// parseOp decodes one operation into op, which is zero before. What ends early is c's error.
+func (s *streamState) parseOp(c *cursor, op *controlOp) error {
 	code := c.byte()
 	if row := code &^ repeated; row >= codeInsert && row <= codeDeleteOld {
-		return s.parseRow(c, row, code != row)
+		return s.parseRow(c, op, row, code != row)
 	}
 	switch code {
 	case codeBegin:
-		return s.parseBegin(c)
+		return s.parseBegin(c, op)
 	case codeCommit:
-		op := controlOp{op: OpCommit, flags: c.byte(), lsn: s.delta.lsn, time: s.delta.time}
+		op.op, op.flags, op.lsn, op.time = OpCommit, c.byte(), s.delta.lsn, s.delta.time
 		gap := c.uvarint()
 		if !s.open || gap > math.MaxUint64-uint64(op.lsn) {
-			return op, errSequence
+			return errSequence
 		}
 		op.end, s.open = op.lsn+LSN(gap), false
-		return op, nil
+		return nil
 	case codeRelation, codeRelationAgain:
-		return s.parseRelation(c, code)
+		return s.parseRelation(c, op, code)
 	case codeType:
-		t := TypeDef{ID: c.uint32(), Namespace: c.string(), Name: c.string()}
-		return controlOp{op: OpType, more: &controlMore{typeDef: t}}, nil
+		op.op, op.more = OpType, &controlMore{typeDef: TypeDef{ID: c.uint32(), Namespace: c.string(), Name: c.string()}}
+		return nil
 	case codeOrigin:
-		op := controlOp{op: OpOrigin, lsn: LSN(c.uvarint()), more: &controlMore{name: c.string()}}
-		return op, s.inside()
+		op.op, op.lsn = OpOrigin, LSN(c.uvarint())
+		op.more = &controlMore{name: c.string()}
+		return s.inside()
 	case codeMessage:
-		return s.parseMessage(c)
+		return s.parseMessage(c, op)
 	case codeTruncate:
-		return s.parseTruncate(c)
+		return s.parseTruncate(c, op)
 	}
-	return controlOp{}, errOpcode
+	return errOpcode
 }
 
 // inside returns an error outside transactions.
@@ -129,17 +130,17 @@ func (s *streamState) inside() error {
 	return nil
 }
 
-func (s *streamState) parseRow(c *cursor, code byte, many bool) (controlOp, error) {
-	op := controlOp{op: opOf(code), code: code, version: int(c.limited(maxVersions)), count: 1}
+func (s *streamState) parseRow(c *cursor, op *controlOp, code byte, many bool) error {
+	op.op, op.code, op.version, op.count = opOf(code), code, int(c.limited(maxVersions)), 1
 	if many {
 		if op.count = c.int64(); op.count < 2 && c.err == nil {
-			return op, errRange
+			return errRange
 		}
 	}
 	if op.version >= len(s.relations) {
-		return op, errVersion
+		return errVersion
 	}
-	return op, s.inside()
+	return s.inside()
 }
 
 // opOf returns the operation of a row opcode.
@@ -153,69 +154,71 @@ func opOf(code byte) Op {
 	return OpDelete
 }
 
-func (s *streamState) parseBegin(c *cursor) (controlOp, error) {
+func (s *streamState) parseBegin(c *cursor, op *controlOp) error {
 	rise, late, xid := c.uvarint(), c.svarint(), c.svarint()
 	d := delta{lsn: s.delta.lsn + LSN(rise), time: s.delta.time + Timestamp(late)}
 	xid += int64(s.delta.xid)
 	switch {
 	case s.open:
-		return controlOp{}, errSequence
+		return errSequence
 	case d.lsn < s.delta.lsn || s.any && rise == 0:
-		return controlOp{}, errLSN
+		return errLSN
 	case xid < 0 || xid > math.MaxUint32:
-		return controlOp{}, errRange
+		return errRange
 	}
 	d.xid = uint32(xid)
 	s.delta, s.open, s.any = d, true, true
-	return controlOp{op: OpBegin, lsn: d.lsn, time: d.time, xid: d.xid}, nil
+	op.op, op.lsn, op.time, op.xid = OpBegin, d.lsn, d.time, d.xid
+	return nil
 }
 
-func (s *streamState) parseRelation(c *cursor, code byte) (controlOp, error) {
+func (s *streamState) parseRelation(c *cursor, op *controlOp, code byte) error {
+	op.op = OpRelation
 	if code == codeRelationAgain {
-		op := controlOp{op: OpRelation, version: int(c.limited(maxVersions))}
+		op.version = int(c.limited(maxVersions))
 		if op.version >= len(s.relations) || s.inForce[s.relations[op.version].ID] != op.version {
-			return op, errRelation
+			return errRelation
 		}
-		return op, nil
+		return nil
 	}
 	start := c.pos
 	r := &readRelation{Relation: *c.relation()}
 	if c.err != nil {
-		return controlOp{}, c.err
+		return c.err
 	}
 	r.encoded = append(r.encoded, c.b[start:c.pos]...)
-	op := controlOp{op: OpRelation, version: len(s.relations)}
+	op.version = len(s.relations)
 	s.relations = append(s.relations, r)
 	s.inForce[r.ID] = op.version
-	return op, nil
+	return nil
 }
 
-func (s *streamState) parseMessage(c *cursor) (controlOp, error) {
-	op := controlOp{op: OpMessage, flags: c.byte()}
+func (s *streamState) parseMessage(c *cursor, op *controlOp) error {
+	op.op, op.flags = OpMessage, c.byte()
 	op.lsn = s.delta.lsn - LSN(c.svarint())
 	op.prefix, op.count = int64(c.limited(maxPrefixSize)), int64(c.limited(maxContentSize))
-	switch {
-	case op.flags > 1:
-		return op, errRange
-	case op.flags == 1:
-		return op, s.inside()
+	switch op.flags {
+	case 0:
+		return nil
+	case 1:
+		return s.inside()
 	}
-	return op, nil
+	return errRange
 }
 
-func (s *streamState) parseTruncate(c *cursor) (controlOp, error) {
-	op := controlOp{op: OpTruncate, flags: c.byte()}
+func (s *streamState) parseTruncate(c *cursor, op *controlOp) error {
+	op.op, op.flags = OpTruncate, c.byte()
 	n := c.uvarint()
 	if n > uint64(c.rest()) {
-		return op, errShort
+		return errShort
 	}
 	op.more = &controlMore{versions: make([]int, n)}
 	for i := range op.more.versions {
 		v := int(c.limited(maxVersions))
 		if v >= len(s.relations) {
-			return op, errVersion
+			return errVersion
 		}
 		op.more.versions[i] = v
 	}
-	return op, s.inside()
+	return s.inside()
 }

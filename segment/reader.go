@@ -14,6 +14,11 @@ type ReaderOptions struct {
 	// wanted are left out without reading their frames; all other operations are always given.
 	Want func(*Relation) bool
 
+	// Pass is asked about the rows of a wanted relation version that a block holds, by their number, before
+	// anything of the block is given: true passes them over like unwanted ones. It isn't asked about a block in which
+	// an operation goes on from block to block, a relation is defined, or one is emptied. nil passes none over.
+	Pass func(r *Relation, rows int64) bool
+
 	// LargeValue is the size in bytes above which a value goes to a temporary file; 0 means
 	// DefaultLargeValue. Values of a row that together exceed four times as much go there, too.
 	LargeValue int64
@@ -148,8 +153,8 @@ func (r *Reader) read() (*Record, error) {
 			}
 			r.ledger.rows(op.version, op.code, op.count)
 			r.ledger.RawBytes += rawRow * op.count
-			if r.stream.relations[op.version].wanted {
-				r.run, r.runCode, r.runOf = op.count, op.code, r.stream.relations[op.version]
+			if rel := r.stream.relations[op.version]; rel.wanted && !rel.passed {
+				r.run, r.runCode, r.runOf = op.count, op.code, rel
 			} else {
 				r.skipped, r.partial = true, true
 			}

@@ -94,6 +94,9 @@ func (r *Reader) loadBlock() error {
 	if err := r.parse(control); err != nil {
 		return err
 	}
+	if r.o.Pass != nil {
+		r.passOver()
+	}
 	for i := 1; i < len(b.frames); i++ {
 		if err := r.assignFrame(&b.frames[i]); err != nil {
 			return err
@@ -117,6 +120,29 @@ func (r *Reader) parse(control *readFrame) error {
 	return nil
 }
 
+// passOver asks which rows of the block are passed over.
+func (r *Reader) passOver() {
+	for _, rel := range r.stream.relations {
+		rel.passed, rel.rows = false, 0
+	}
+	b := &r.block
+	if b.flags&(blockContinues|blockGoesOn) != 0 {
+		return
+	}
+	for i := range b.ops {
+		op := &b.ops[i]
+		if op.op == OpRelation || op.op == OpTruncate {
+			return
+		}
+		if op.code != 0 {
+			r.stream.relations[op.version].rows += op.count
+		}
+	}
+	for _, rel := range r.stream.relations {
+		rel.passed = rel.wanted && rel.rows > 0 && r.o.Pass(&rel.Relation, rel.rows)
+	}
+}
+
 // assignFrame gives a frame to its stream, and loads it if it is wanted.
 func (r *Reader) assignFrame(f *readFrame) error {
 	b := &r.block
@@ -136,7 +162,7 @@ func (r *Reader) assignFrame(f *readFrame) error {
 		return corrupt(r.part.Name, b.offset, "two frames of stream %d in a block", f.stream)
 	}
 	rel.frame, rel.frameOf = f, b.number+1
-	if !rel.wanted {
+	if !rel.wanted || rel.passed {
 		return nil
 	}
 	return r.loadFrame(f)

@@ -14,9 +14,14 @@ const (
 	DeleteAndInsert               // both, in that order
 )
 
+const otherwise = "it reads otherwise than the first time"
+
 // Decide says what becomes of an operation in the second reading, which must be the same as the first. An
 // error means that it was not.
 func (f *Folder) Decide(t *Table, r *segment.Record) (Action, error) {
+	if t.lasts != nil {
+		return f.decideByLasts(t, r)
+	}
 	if err := t.locate(r.Relation); err != nil {
 		return Skip, err
 	}
@@ -32,7 +37,7 @@ func (f *Folder) Decide(t *Table, r *segment.Record) (Action, error) {
 	is := f.fate(t, row, r.Op != segment.OpDelete)
 	switch {
 	case was.changed || is.changed:
-		return Skip, refuse(t, "it reads otherwise than the first time")
+		return Skip, refuse(t, otherwise)
 	case r.Op == segment.OpDelete && was.ordered:
 		return Keep, nil
 	case r.Op == segment.OpDelete:
@@ -79,8 +84,8 @@ func (f *Folder) fate(t *Table, h hash, concerned bool) fate {
 // Replayed checks that the second reading was as long as the first.
 func (f *Folder) Replayed() error {
 	for _, t := range f.Tables() {
-		if t.decided != t.number {
-			return refuse(t, "it reads otherwise than the first time")
+		if t.decided != t.number || t.lasts != nil && t.lasts.left != (hash{}) {
+			return refuse(t, otherwise)
 		}
 	}
 	return nil

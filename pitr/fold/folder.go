@@ -31,13 +31,14 @@ type Table struct {
 	tangled bool   // a row took over values from a row with another key
 	ordered bool   // some key's operations are replayed in order
 	given   error  // why the table can't be folded
+	lasts   *lasts // which operations are the last of a key; nil: the keys say
 
 	shape *segment.Relation // the definition last seen, and where its key is
 	at    []int
 }
 
-// Folder folds the operations of several tables. Note and Decide are called by one goroutine; Rows may
-// be used by several once everything is noted.
+// Folder folds the operations of several tables. One goroutine reduces operations, or decides about them; another may
+// note them meanwhile. Rows may be used by several once everything is noted.
 type Folder struct {
 	memory      int64
 	seeds       [2]maphash.Seed
@@ -45,6 +46,7 @@ type Folder struct {
 	pass        int
 	tables      map[uint32]*Table // by OID at the source
 	scratch     []byte
+	sink        uint64 // so that touch is not found to be for nothing
 }
 
 // New makes a Folder without tables. Memory bounds what it holds, in bytes; 0: DefaultMemory.
@@ -131,11 +133,12 @@ func (f *Folder) EndNotes() {
 			continue
 		}
 		if t.tangled && f.pass == 0 && f.last != math.MaxUint64 {
-			f.give(t, errors.New("rows took over values from rows with other keys, and not all keys fit into memory"))
+			t.given, t.keys = errors.New("rows took over values from rows with other keys, and not all keys fit into memory"), keys{}
 			continue
 		}
 		t.ordered = t.keys.count(flagPartial)+t.keys.count(flagPinned) > 0
 	}
+	f.listLasts()
 }
 
 // Next begins another pass, over keys that found no room in the passes before; false if there are none.
@@ -146,14 +149,9 @@ func (f *Folder) Next() bool {
 	f.first, f.last = f.last+1, math.MaxUint64
 	f.pass++
 	for _, t := range f.tables {
-		t.keys, t.number, t.decided, t.emptyAt = keys{}, 0, 0, 0
+		t.keys, t.number, t.decided, t.emptyAt, t.lasts = keys{}, 0, 0, 0, nil
 	}
 	return true
-}
-
-// give leaves a table to a replay in order.
-func (f *Folder) give(t *Table, why error) {
-	t.given, t.keys = why, keys{}
 }
 
 // room makes room for one more key of a table, if need be by looking at fewer keys in this pass.
@@ -214,21 +212,6 @@ func (t *Table) locate(rel *segment.Relation) error {
 	}
 	t.shape, t.at = rel, at
 	return nil
-}
-
-var errNoKey = errors.New("a key is null, very large, or was not sent")
-
-// hash returns the hash of a row's key.
-func (f *Folder) hash(t *Table, row []segment.Value) (hash, error) {
-	b := f.scratch[:0]
-	for _, i := range t.at {
-		if i >= len(row) || row[i].Kind != segment.Text || row[i].Large != nil {
-			return hash{}, errNoKey
-		}
-		b = appendKey(b, row[i].Data)
-	}
-	f.scratch = b
-	return f.sum(b), nil
 }
 
 // appendKey appends one column of a key so that no two keys look alike.

@@ -63,6 +63,26 @@ func (k *keys) find(h hash) *entry {
 	}
 }
 
+// touched is how many keys are looked up ahead. Each lies somewhere else in memory, so that looking it up is waiting
+// for memory and little else: the processor waits for several at once if none depends on another.
+const touched = 32
+
+// touch has the entries of keys brought near the processor. Its result says nothing; it is there to be used.
+func (k *keys) touch(hashes []hash) (sum uint64) {
+	for _, h := range hashes {
+		sum += k.at(h)
+	}
+	return sum
+}
+
+// at reads the slot in which the search for a key begins.
+func (k *keys) at(h hash) uint64 {
+	if len(k.slots) == 0 {
+		return 0
+	}
+	return k.slots[h[1]&uint64(len(k.slots)-1)].state
+}
+
 // full reports whether the next insert must be preceded by grow.
 func (k *keys) full() bool { return k.used*4 >= len(k.slots)*3 }
 

@@ -1,67 +1,76 @@
 package fold
 
-import (
-	"errors"
-	"slices"
-
-	"tidemark/segment"
-)
-
-// Note takes a row operation of a table in the first reading. An error is one of the archive: the operation
-// doesn't fit those before. A table that turns out not to be one that can be folded is given up without an error.
-func (f *Folder) Note(t *Table, r *segment.Record) error {
-	if err := t.locate(r.Relation); err != nil {
-		f.give(t, err)
-		return nil
+// Note takes the operations of a Batch in the first reading. An error is one of the archive: an operation doesn't fit
+// those before.
+func (f *Folder) Note(b *Batch) error {
+	for ops := b.ops; len(ops) > 0; {
+		n := min(len(ops), touched)
+		f.touch(ops[:n])
+		for i := range ops[:n] {
+			if err := f.note(&ops[i]); err != nil {
+				return err
+			}
+		}
+		ops = ops[n:]
 	}
-	t.number++
-	if f.pass == 0 {
-		t.count(r.Op)
-	}
-	err := f.note(t, r)
-	if errors.Is(err, errNoKey) {
-		f.give(t, err)
-		return nil
-	}
-	return err
+	return nil
 }
 
-func (t *Table) count(op segment.Op) {
-	switch op {
-	case segment.OpInsert:
-		t.counts.Inserted++
-		t.live++
-	case segment.OpUpdate:
-		t.counts.Updated++
-	case segment.OpDelete:
-		t.counts.Deleted++
-		t.live--
+// touch has the entries of operations' keys brought near the processor.
+func (f *Folder) touch(ops []op) {
+	sum := uint64(0)
+	for i := range ops {
+		sum += ops[i].t.keys.at(ops[i].key)
 	}
+	f.sink = sum
 }
 
-func (f *Folder) note(t *Table, r *segment.Record) error {
-	old, row, moved, err := f.rows(t, r)
-	if err != nil {
-		return err
-	}
-	partial := uint64(0)
-	if r.Op == segment.OpUpdate && slices.ContainsFunc(r.New, func(v segment.Value) bool { return v.Kind == segment.Unchanged }) {
-		partial = flagPartial
-		t.tangled = t.tangled || moved
-	}
-	if r.Op == segment.OpDelete || moved {
-		if err := f.gone(t, old, partial != 0); err != nil {
-			return err
+func (f *Folder) note(o *op) error {
+	t := o.t
+	switch o.kind {
+	case opGive:
+		t.keys = keys{}
+		return nil
+	case opEmpty:
+		f.empty(t)
+		return nil
+	case opInsert, opUpdate, opDelete, opLeave:
+		t.number++
+		if f.pass == 0 {
+			t.count(o.kind)
 		}
 	}
-	if r.Op == segment.OpDelete || !f.mine(row) {
+	if o.kind == opDelete || o.kind == opLeave {
+		t.tangled = t.tangled || o.part
+		return f.gone(t, o.key, o.part)
+	}
+	return f.comes(o)
+}
+
+func (t *Table) count(kind opKind) {
+	switch kind {
+	case opInsert:
+		t.counts.Inserted++
+		t.live++
+	case opDelete:
+		t.counts.Deleted++
+		t.live--
+	default:
+		t.counts.Updated++
+	}
+}
+
+// comes notes that there is a row with a key now.
+func (f *Folder) comes(o *op) error {
+	if !f.mine(o.key) {
 		return nil
 	}
-	e, known := f.entry(t, row)
+	t := o.t
+	e, known := f.entry(t, o.key)
 	if e == nil {
 		return nil
 	}
-	wasThere := r.Op == segment.OpUpdate && !moved
+	wasThere := o.kind == opUpdate
 	switch {
 	case !known && wasThere && t.emptyAt > 0, known && wasThere && !e.is(flagLive):
 		return refuse(t, "an update of a row that is not there")
@@ -70,7 +79,11 @@ func (f *Folder) note(t *Table, r *segment.Record) error {
 	case !known && wasThere:
 		e.state |= flagBefore
 	}
-	e.set(t.number, flagLive|partial)
+	flags := uint64(flagLive)
+	if o.part {
+		flags |= flagPartial
+	}
+	e.set(t.number, flags)
 	return nil
 }
 
@@ -107,24 +120,8 @@ func (f *Folder) entry(t *Table, h hash) (e *entry, known bool) {
 	return t.keys.insert(h), false
 }
 
-// rows returns the hashes of the row that was and of the one that is, and whether an update changed the key.
-func (f *Folder) rows(t *Table, r *segment.Record) (old, row hash, moved bool, err error) {
-	if r.OldRole != 0 {
-		if old, err = f.hash(t, r.Old); err != nil {
-			return old, row, false, err
-		}
-	}
-	if r.Op == segment.OpDelete {
-		return old, row, false, nil
-	}
-	if row, err = f.hash(t, r.New); err != nil {
-		return old, row, false, err
-	}
-	return old, row, r.OldRole != 0 && old != row, nil
-}
-
-// Empty notes a TRUNCATE of a table.
-func (f *Folder) Empty(t *Table) {
+// empty notes a TRUNCATE of a table.
+func (f *Folder) empty(t *Table) {
 	t.number++
 	if f.pass == 0 {
 		t.counts.Truncated++

@@ -64,6 +64,7 @@ type Rows struct {
 	from *bufio.Reader
 
 	out    []byte   // to be given
+	more   [][]byte // to be given after it; both lie in the buffer of from
 	inside bool     // the row that out ends in goes on
 	skip   bool     // the row that was read last goes on and is left out
 	held   []byte   // the head of a row whose key is not known yet
@@ -72,6 +73,8 @@ type Rows struct {
 	column int      // the one that the row's scan is in
 	fields [][]byte // of the key, as far as they were scanned
 	key    []byte
+	pieces [][]byte // memory of more
+	sink   uint64   // of touch
 
 	dropped int64
 }
@@ -95,6 +98,8 @@ func (r *Rows) Read(p []byte) (n int, err error) {
 		case len(r.out) > 0:
 			m := copy(p[n:], r.out)
 			r.out, n = r.out[m:], n+m
+		case len(r.more) > 0:
+			r.out, r.more = r.more[0], r.more[1:]
 		default:
 			if err := r.next(); err != nil {
 				if n > 0 && errors.Is(err, io.EOF) {
@@ -109,7 +114,12 @@ func (r *Rows) Read(p []byte) (n int, err error) {
 
 // next reads on until there is something to give.
 func (r *Rows) next() error {
-	for len(r.out) == 0 && r.back == nil {
+	for len(r.out) == 0 && len(r.more) == 0 && r.back == nil {
+		if several, err := r.several(); err != nil {
+			return err
+		} else if several {
+			continue
+		}
 		part, err := r.from.ReadSlice('\n')
 		whole := err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -132,22 +142,91 @@ func (r *Rows) next() error {
 	return nil
 }
 
+// several takes the next rows that are buffered whole, and looks their keys up together, which is faster than one by
+// one (touched). It reports whether there were any.
+func (r *Rows) several() (bool, error) {
+	if r.inside || r.skip || r.column > 0 || len(r.held) > 0 {
+		return false, nil
+	}
+	if _, err := r.from.Peek(1); err != nil {
+		return false, nil // it comes again when a row is read by itself
+	}
+	buffered, err := r.from.Peek(r.from.Buffered())
+	if err != nil {
+		return false, err
+	}
+	var (
+		hashes [touched]hash
+		ends   [touched]int
+		n, end int
+	)
+	for n < touched {
+		size := bytes.IndexByte(buffered[end:], '\n') + 1
+		if size == 0 {
+			break
+		}
+		if !r.scan(buffered[end : end+size]) {
+			return false, refuse(r.s.t, noColumns)
+		}
+		if hashes[n], err = r.hash(); err != nil {
+			return false, err
+		}
+		end += size
+		ends[n] = end
+		n++
+	}
+	if n == 0 {
+		return false, nil
+	}
+	r.sink += r.s.t.keys.touch(hashes[:n])
+	if err := r.sift(buffered, hashes[:n], ends[:n]); err != nil {
+		return false, err
+	}
+	_, err = r.from.Discard(end)
+	return true, err
+}
+
+// sift gives those of several rows, each of which ends somewhere in buffered, that are to be loaded.
+func (r *Rows) sift(buffered []byte, hashes []hash, ends []int) error {
+	begin, kept := 0, false
+	r.more = r.pieces[:0]
+	for i, end := range ends {
+		keep, err := r.s.keep(hashes[i])
+		switch {
+		case err != nil:
+			return err
+		case !keep:
+			r.dropped++
+		case kept:
+			last := &r.more[len(r.more)-1]
+			*last = buffered[begin-len(*last) : end]
+		default:
+			r.more = append(r.more, buffered[begin:end])
+		}
+		begin, kept = end, keep
+	}
+	r.pieces = r.more
+	return nil
+}
+
+const noColumns = "a row of the base snapshot lacks columns of the key"
+
 // head takes the beginning of a row, or more of it.
 func (r *Rows) head(part []byte, whole bool) error {
 	known := r.scan(part)
 	if !known && whole {
-		return refuse(r.s.t, "a row of the base snapshot lacks columns of the key")
+		return refuse(r.s.t, noColumns)
 	}
 	if !known {
 		return r.hold(part)
 	}
-	keep, err := r.s.keep(r)
+	h, err := r.hash()
 	if err != nil {
 		return err
 	}
-	r.column = 0
-	for i := range r.fields {
-		r.fields[i] = r.fields[i][:0]
+	keep, err := r.s.keep(h)
+	if err != nil {
+		return err
 	}
 	if !keep {
 		r.dropped++
@@ -237,18 +316,23 @@ func (r *Rows) forget() error {
 // Close frees the temporary file.
 func (r *Rows) Close() error { return r.forget() }
 
-// keep decides about the row whose key was gathered.
-func (s *Snapshot) keep(r *Rows) (bool, error) {
+// hash ends the scan of a row and returns the hash of its key.
+func (r *Rows) hash() (hash, error) {
 	key := r.key[:0]
-	for _, field := range r.fields {
+	for i, field := range r.fields {
 		plain, ok := unescape(field)
 		if !ok {
-			return false, refuse(s.t, "a row of the base snapshot has no key")
+			return hash{}, refuse(r.s.t, "a row of the base snapshot has no key")
 		}
 		key = appendKey(key, plain)
+		r.fields[i] = field[:0]
 	}
-	r.key = key
-	h := s.f.sum(key)
+	r.key, r.column = key, 0
+	return r.s.f.sum(key), nil
+}
+
+// keep decides about the row with a key.
+func (s *Snapshot) keep(h hash) (bool, error) {
 	if !s.f.mine(h) || s.t.emptyAt > 0 {
 		return false, nil
 	}

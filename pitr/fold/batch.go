@@ -1,0 +1,106 @@
+package fold
+
+import (
+	"errors"
+	"slices"
+
+	"tidemark/segment"
+)
+
+// Batch is a run of operations of all tables, in order, less all that Note doesn't need of them. Batches are filled by
+// one goroutine and noted by another.
+type Batch struct{ ops []op }
+
+// op is what is left of an operation.
+type op struct {
+	t    *Table
+	key  hash // that the row has in the end; of a row that is no more, the one that it had
+	kind opKind
+	part bool // an update that left out values that it didn't change
+}
+
+type opKind uint8
+
+const (
+	opInsert opKind = iota
+	opUpdate
+	opDelete
+	opLeave // the first half of an update that changes the key: the old one
+	opMove  // its second half, which comes next
+	opEmpty
+	opGive // the table is not folded after all
+)
+
+// batchOps is how many operations make a Batch full.
+const batchOps = 8192
+
+// Full reports whether it is time to note the Batch.
+func (b *Batch) Full() bool { return len(b.ops) >= batchOps }
+
+// Reset makes the Batch empty, to be filled again.
+func (b *Batch) Reset() { b.ops = b.ops[:0] }
+
+// Empty takes a TRUNCATE of a table.
+func (b *Batch) Empty(t *Table) { b.ops = append(b.ops, op{t: t, kind: opEmpty}) }
+
+// Reduce takes a row operation of a table into a Batch. A table that turns out not to be one that can be folded is
+// given up: Table knows it no more.
+func (f *Folder) Reduce(b *Batch, t *Table, r *segment.Record) {
+	if err := f.reduce(b, t, r); err != nil {
+		t.given = err
+		b.ops = append(b.ops, op{t: t, kind: opGive})
+	}
+}
+
+func (f *Folder) reduce(b *Batch, t *Table, r *segment.Record) error {
+	if err := t.locate(r.Relation); err != nil {
+		return err
+	}
+	old, row, moved, err := f.rows(t, r)
+	if err != nil {
+		return err
+	}
+	part := r.Op == segment.OpUpdate && slices.ContainsFunc(r.New, func(v segment.Value) bool { return v.Kind == segment.Unchanged })
+	switch {
+	case r.Op == segment.OpInsert:
+		b.ops = append(b.ops, op{t: t, key: row, kind: opInsert})
+	case r.Op == segment.OpDelete:
+		b.ops = append(b.ops, op{t: t, key: old, kind: opDelete})
+	case moved:
+		b.ops = append(b.ops, op{t: t, key: old, kind: opLeave, part: part}, op{t: t, key: row, kind: opMove, part: part})
+	default:
+		b.ops = append(b.ops, op{t: t, key: row, kind: opUpdate, part: part})
+	}
+	return nil
+}
+
+// rows returns the hashes of the row that was and of the one that is, and whether an update changed the key.
+func (f *Folder) rows(t *Table, r *segment.Record) (old, row hash, moved bool, err error) {
+	if r.OldRole != 0 {
+		if old, err = f.hash(t, r.Old); err != nil {
+			return old, row, false, err
+		}
+	}
+	if r.Op == segment.OpDelete {
+		return old, row, false, nil
+	}
+	if row, err = f.hash(t, r.New); err != nil {
+		return old, row, false, err
+	}
+	return old, row, r.OldRole != 0 && old != row, nil
+}
+
+var errNoKey = errors.New("a key is null, very large, or was not sent")
+
+// hash returns the hash of a row's key.
+func (f *Folder) hash(t *Table, row []segment.Value) (hash, error) {
+	b := f.scratch[:0]
+	for _, i := range t.at {
+		if i >= len(row) || row[i].Kind != segment.Text || row[i].Large != nil {
+			return hash{}, errNoKey
+		}
+		b = appendKey(b, row[i].Data)
+	}
+	f.scratch = b
+	return f.sum(b), nil
+}
