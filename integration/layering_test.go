@@ -23,6 +23,7 @@ var layers = []struct {
 	{"objectstore/", []string{"objectstore"}},
 	{"objectstore", nil},
 	{"segment", nil},
+	{"internal/resident", nil},
 	{"internal/fault", []string{"objectstore", "segment"}},
 	{"walstream/pgoutput", []string{"segment"}},
 	{"walstream", []string{"walstream/pgoutput", "segment", "internal/fault"}},
@@ -36,7 +37,7 @@ var layers = []struct {
 	{"internal/verify", []string{"catalog", "segment", "objectstore", "internal/basesnapshot", "internal/fault"}},
 	{"internal/config", []string{"internal/fault"}},
 	{"internal/cli", []string{"internal/config", "objectstore", "segment", "internal/fault"}},
-	{"internal/pipeline", []string{"catalog", "walstream", "segment", "objectstore", "internal/basesnapshot", "internal/ddl", "internal/fault"}},
+	{"internal/pipeline", []string{"catalog", "walstream", "segment", "objectstore", "internal/basesnapshot", "internal/ddl", "internal/resident", "internal/fault"}},
 }
 
 // testOnly matches the packages that only tests import.

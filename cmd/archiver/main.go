@@ -16,6 +16,7 @@ import (
 	"tidemark/internal/config"
 	"tidemark/internal/fault"
 	"tidemark/internal/pipeline"
+	"tidemark/internal/resident"
 	"tidemark/objectstore"
 )
 
@@ -50,6 +51,7 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	_ = resident.Release() // what packages needed to initialise; if it fails, that stays
 	cli.Main("archiver", help, &grammar{})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/internal/resident"
 	"tidemark/objectstore"
 	"tidemark/segment"
 	"tidemark/walstream"
@@ -193,6 +194,9 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 	r.metrics.archivedLSN.Store(uint64(start.resent.end))
 	r.metrics.streaming.Store(true)
 	r.announce()
+	if err := resident.Release(); err != nil { // what only the start needed
+		r.log.Debug("the program's own memory was not given back", "error", err)
+	}
 	r.log.Info("streaming", "slot", r.cfg.Slot, "history", start.history, "epoch", start.epoch, "from", start.resent.end)
 
 	err := stream.Receive(ctx, s)

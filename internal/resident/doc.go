@@ -1,0 +1,2 @@
+// Package resident keeps small what the program occupies of memory.
+package resident
