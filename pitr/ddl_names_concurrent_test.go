@@ -61,6 +61,18 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	}, 20*time.Second, 10*time.Millisecond)
 	second(`COMMIT`)
 	require.NoError(t, <-waited)
+	// One that passes over what isn't there, and waits for its second table while the schema of its first gets another name.
+	second(`CREATE TABLE third.dropped (id int); CREATE TYPE third.gone AS (a int); CREATE TABLE blocks (id int)`)
+	second(`BEGIN; LOCK TABLE blocks; ALTER SCHEMA third RENAME TO fourth`)
+	go func() {
+		waited <- server.Exec(context.Background(), w.db, `DROP TABLE IF EXISTS third.dropped, blocks, no_such_table CASCADE`)
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'blocks'::regclass`) == "1"
+	}, 20*time.Second, 10*time.Millisecond)
+	second(`COMMIT`)
+	require.NoError(t, <-waited)
+	second(`DROP TYPE IF EXISTS third.gone, fourth.gone`)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_names_back", nil)
 	w.sameSchema("moment_names_back")

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,6 +31,37 @@ func (e *execution) present(ctx context.Context, conn *pgconn.PgConn, objects []
 		}
 		if len(rows) == 0 {
 			return errElsewhere
+		}
+	}
+	return nil
+}
+
+// errStays says that something is there yet which was dropped at the source.
+var errStays = errors.New("is there yet, under a name that the statement did not mean here")
+
+// namedBy are the functions that find what has been dropped by its identity.
+var namedBy = map[string]string{
+	"table": "to_regclass", "foreign table": "to_regclass", "view": "to_regclass", "materialized view": "to_regclass", "sequence": "to_regclass",
+	"index": "to_regclass", "type": "to_regtype", "function": "to_regprocedure", "procedure": "to_regprocedure", "aggregate": "to_regprocedure",
+}
+
+// gone makes sure that nothing is left of what a DROP dropped: with IF EXISTS it passes over what has got another name,
+// of it or of its schema, between the statement's look and its end.
+func (e *execution) gone(ctx context.Context, conn *pgconn.PgConn) error {
+	if !strings.HasPrefix(e.message.Tag, "DROP ") || e.message.Tag == "DROP OWNED" {
+		return nil // that says no names
+	}
+	for _, o := range e.message.Dropped {
+		find := namedBy[o.Type]
+		if find == "" {
+			continue
+		}
+		rows, err := queryOn(ctx, conn, "select 1 where pg_catalog."+find+"($1) is not null", o.Identity)
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			return fmt.Errorf("%s %s %w", o.Type, o.Identity, errStays)
 		}
 	}
 	return nil
