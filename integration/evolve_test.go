@@ -95,7 +95,7 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64, cover
 	defer w.Stop()
 	defer writeJournal(t, w, filepath.Join(dir, "journal"))
 
-	run := archive.StartRun(t, "--segment-max-age", "1s")
+	run := archive.StartRun(t, "--segment-max-age", "1s", "--accept-gap")
 	archive.WaitProtected(t, run)
 	var moments []schemaMoment
 	for range 3 {
@@ -109,11 +109,35 @@ func proveSeed(t *testing.T, source, target *postgres.Server, seed uint64, cover
 	require.NoError(t, w.Stop())
 	stopped := run.Stop(t)
 	require.Zero(t, stopped.Code, stopped.Stderr)
-	archive.CatchUp(t)
+	archive.CatchUp(t, "--accept-gap")
 	dropSlots(t, source, name)
+	listed := archive.List(t)
+	for _, g := range listed.Gaps {
+		require.Contains(t, g.Reason, undecodable)
+		t.Logf("a gap: %s", g.Reason)
+	}
 	for i, m := range moments {
+		if len(listed.Gaps) > 0 && !covered(listed, m.LSN) {
+			r := harness.Run(t, archive.Restorer("plan", "--to-lsn", m.LSN.String(), "--exclusive"))
+			require.Equal(t, exitNotCovered, r.Code, r.Stderr)
+			continue
+		}
 		checkSchemaMoment(t, archive, target, fmt.Sprintf("seed_%d_%d", seed, i), m, inexact && i < 3)
 	}
+}
+
+// undecodable is what PostgreSQL (15 and 18 at least) says of some transactions that took schema changes back to savepoints and rewrote a
+// table afterwards: no reader of a slot gets past one. It is the only hole that an archive may have.
+const undecodable = "unexpected duplicate for tablespace"
+
+// covered reports whether an archive says that it can be restored to a position.
+func covered(l harness.Listing, at segment.LSN) bool {
+	for _, w := range l.Windows {
+		if w.FromLSN <= at && at <= w.ToLSN {
+			return true
+		}
+	}
+	return false
 }
 
 // changeEventTriggers changes what no event trigger sees: the archiver looks for it. It returns the position right before

@@ -43,6 +43,8 @@ func streamCode(pg *pgconn.PgError) (fault.Code, string) {
 		return fault.Gap, again
 	case pg.Code == "54000", strings.HasPrefix(pg.Message, "invalid memory alloc request size"):
 		return fault.Gap, "PostgreSQL can't send a row whose text is over 1 GB (bytea takes two characters a byte): make it smaller or delete it; a slot can't step over it: archiver run --accept-gap goes on with a new one"
+	case strings.HasPrefix(pg.Message, "unexpected duplicate for tablespace"):
+		return fault.Gap, "PostgreSQL can't decode a transaction that took schema changes back to a savepoint and rewrote a table afterwards (docs/operations.md); a slot can't step over it: archiver run --accept-gap goes on with a new one"
 	case pg.Code == "22021" || pg.Code == "22P05":
 		return fault.Failed, "a value can't be converted to UTF8; repair it on the source, or use an SQL_ASCII client encoding"
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,4 +77,46 @@ func TestPublicationDroppedWhileStreaming(t *testing.T) {
 	require.Equal(t, fault.Gap, fault.CodeOf(err), "%v", err)
 	require.Contains(t, fault.HintOf(err), "--accept-gap")
 	requireGap(t, w)
+}
+
+// undecodable commits a transaction that this server can't decode any more, and reports whether there is one. Rolled
+// back to savepoints, rows of pg_class leave their places to others of the same transaction, and the commands that the
+// decoder remembers of the places are then those of the rows that were there before. It takes a page that gets full, with
+// rows that were dead before the slot was made.
+func (w *world) undecodable() bool {
+	for n := range 40 {
+		table := fmt.Sprintf("rewritten_%d", n)
+		w.exec("CREATE TABLE " + table + " (id int PRIMARY KEY, v int); INSERT INTO " + table + " SELECT i, i FROM generate_series(1, 10) i")
+		for i := range 5 {
+			w.exec(fmt.Sprintf("ALTER TABLE %s SET (fillfactor = %d)", table, 50+i))
+		}
+		for range 2 { // the slot lets go of what was dead at a checkpoint that it has read
+			w.exec("CHECKPOINT")
+			w.catchUp()
+		}
+		w.exec(fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%[1]d LOOP
+	BEGIN EXECUTE 'ALTER TABLE %[2]s SET (fillfactor = ' || 50 + i %% 50 || ')'; RAISE EXCEPTION 'back'; EXCEPTION WHEN raise_exception THEN NULL; END;
+END LOOP;
+EXECUTE 'ALTER TABLE %[2]s ALTER v TYPE bigint'; END $$`, 25+n, table))
+		err := w.server.Exec(w.t.Context(), w.db, "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('"+w.slot()+"', NULL, NULL, 'proto_version', '1', 'publication_names', 'tidemark')")
+		if err != nil {
+			require.ErrorContains(w.t, err, "unexpected duplicate for tablespace")
+			w.t.Logf("attempt %d: %v", n+1, err)
+			return true
+		}
+	}
+	return false
+}
+
+// TestUndecodableTransactionIsAGap: where the server fails at the same place for ever, waiting only fills its disk.
+func TestUndecodableTransactionIsAGap(t *testing.T) {
+	w := newWorld(t, nil)
+	if w.undecodable() {
+		requireGap(t, w)
+		return
+	}
+	t.Log("this server decodes all of it")
+	after := w.insert(1, 3)
+	w.catchUp()
+	w.holdsOnce(1, after)
 }

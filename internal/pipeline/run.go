@@ -150,6 +150,7 @@ func (r *runner) stream(ctx context.Context, stop <-chan struct{}) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval = 200 * time.Millisecond
 	pause.MaxInterval = 10 * time.Second
+	var same undecodable
 	for {
 		started := time.Now()
 		err := r.session(ctx, stop)
@@ -161,6 +162,11 @@ func (r *runner) stream(ctx context.Context, stop <-chan struct{}) error {
 		}
 		if r.stopped(stop) {
 			return err
+		}
+		if h, ok := r.catalog.View().Newest(); ok {
+			if stuck := same.note(err, h.End); stuck != nil {
+				err = stuck
+			}
 		}
 		if again, fatal := r.afterSession(ctx, err); fatal != nil {
 			return fatal
