@@ -70,8 +70,12 @@ func (s *streamState) parseControl(b []byte, ops []controlOp) ([]controlOp, erro
 	for c.err == nil && c.rest() > 0 {
 		ops = append(ops, controlOp{})
 		op := &ops[len(ops)-1]
-		if err := s.parseOp(c, op); err != nil {
-			return ops, err
+		err := s.parseOp(c, op)
+		if err == nil {
+			err = c.err
+		}
+		if err != nil {
+			return ops[:len(ops)-1], err
 		}
 		if total += op.rows(); total > maxBlockOps {
 			return ops, errOps
