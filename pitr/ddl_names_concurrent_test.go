@@ -73,6 +73,11 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	second(`COMMIT`)
 	require.NoError(t, <-waited)
 	second(`DROP TYPE IF EXISTS third.gone, fourth.gone`)
+	// What goes with a type has its name, which means nothing any more.
+	second(`CREATE TYPE fourth.arg AS (a int); CREATE FUNCTION takes(v fourth.arg, w int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION takes(v int) RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+	second(`DROP TYPE fourth.arg CASCADE`)
+	second(`CREATE SCHEMA fifth; CREATE TYPE fifth.arg AS (a int); CREATE FUNCTION fifth.takes(v fifth.arg[]) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE AGGREGATE fifth.all_of(*) (sfunc = int8inc, stype = int8, initcond = '0')`)
+	second(`DROP SCHEMA fifth CASCADE`)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_names_back", nil)
 	w.sameSchema("moment_names_back")

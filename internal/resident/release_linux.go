@@ -1,7 +1,6 @@
 package resident
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"strings"
@@ -21,14 +20,13 @@ func Release() error {
 	if err != nil {
 		return err
 	}
-	for lines := bufio.NewScanner(strings.NewReader(string(mappings))); lines.Scan(); {
-		line := lines.Text()
+	for line := range strings.Lines(string(mappings)) {
 		var from, to uintptr
 		var mode string
 		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil {
 			return fmt.Errorf("/proc/self/maps: %q: %w", line, err)
 		}
-		if !strings.HasSuffix(line, " "+self) || strings.Contains(mode, "w") {
+		if !strings.HasSuffix(line, " "+self+"\n") || strings.Contains(mode, "w") {
 			continue
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {

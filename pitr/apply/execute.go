@@ -91,7 +91,10 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.asNamed(ctx, conn); err != nil {
 		return err
 	}
-	if err := errors.Join(e.present(ctx, conn, e.message.Objects), e.gone(ctx, conn)); err != nil {
+	if err := e.present(ctx, conn, e.message.Objects); err != nil {
+		return err
+	}
+	if err := e.gone(ctx, conn); err != nil {
 		return err
 	}
 	if err := e.clearExtension(ctx, conn); err != nil {

@@ -39,12 +39,6 @@ func (e *execution) present(ctx context.Context, conn *pgconn.PgConn, objects []
 // errStays says that something is there yet which was dropped at the source.
 var errStays = errors.New("is there yet, under a name that the statement did not mean here")
 
-// namedBy are the functions that find what has been dropped by its identity.
-var namedBy = map[string]string{
-	"table": "to_regclass", "foreign table": "to_regclass", "view": "to_regclass", "materialized view": "to_regclass", "sequence": "to_regclass",
-	"index": "to_regclass", "type": "to_regtype", "function": "to_regprocedure", "procedure": "to_regprocedure", "aggregate": "to_regprocedure",
-}
-
 // gone makes sure that nothing is left of what a DROP dropped: with IF EXISTS it passes over what has got another name,
 // of it or of its schema, between the statement's look and its end.
 func (e *execution) gone(ctx context.Context, conn *pgconn.PgConn) error {
@@ -52,15 +46,14 @@ func (e *execution) gone(ctx context.Context, conn *pgconn.PgConn) error {
 		return nil // that says no names
 	}
 	for _, o := range e.message.Dropped {
-		find := namedBy[o.Type]
-		if find == "" {
+		if grantable[o.Type].class == "" && o.Type != "index" {
 			continue
 		}
-		rows, err := queryOn(ctx, conn, "select 1 where pg_catalog."+find+"($1) is not null", o.Identity)
+		_, oid, err := find(ctx, conn, o)
 		if err != nil {
 			return err
 		}
-		if len(rows) > 0 {
+		if oid != "0" {
 			return fmt.Errorf("%s %s %w", o.Type, o.Identity, errStays)
 		}
 	}

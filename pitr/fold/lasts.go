@@ -1,10 +1,6 @@
 package fold
 
-import (
-	"math/bits"
-
-	"tidemark/segment"
-)
+import "tidemark/segment"
 
 // lasts has a bit for each operation of a table that is the last of a key whose row is there in the end. It takes the
 // place of the keys in the second reading: its bits are read in order, while every key is somewhere else in memory.
@@ -61,7 +57,7 @@ func (l *lasts) none(from, to uint64) bool {
 		if w == to/64 {
 			found &= ^uint64(0) >> (63 - to%64)
 		}
-		if bits.OnesCount64(found) > 0 {
+		if found != 0 {
 			return false
 		}
 	}

@@ -34,11 +34,12 @@ func (f *Folder) note(o *op) error {
 	case opEmpty:
 		f.empty(t)
 		return nil
-	case opInsert, opUpdate, opDelete, opLeave:
-		t.number++
-		if f.pass == 0 {
-			t.count(o.kind)
-		}
+	case opMove:
+		return f.comes(o) // number and count are those of the half before
+	}
+	t.number++
+	if f.pass == 0 {
+		t.count(o.kind)
 	}
 	if o.kind == opDelete || o.kind == opLeave {
 		t.tangled = t.tangled || o.part
