@@ -58,6 +58,7 @@ func Connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 		return nil, badDSN(err)
 	}
 	prepare(&cfg.Config, controlSettings)
+	cfg.DialFunc = dialSockets(cfg.DialFunc)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, connectFault(err, target(&cfg.Config))
@@ -89,7 +90,6 @@ func prepare(cfg *pgconn.Config, settings map[string]string) {
 // replConn is a replication connection with what is needed to take it over from pgconn.
 type replConn struct {
 	*pgconn.PgConn
-	raw  net.Conn    // the socket, below TLS
 	step *stepReader // what pgconn reads through
 }
 
@@ -102,13 +102,7 @@ func connectReplication(ctx context.Context, dsn string) (*replConn, error) {
 	prepare(cfg, streamSettings)
 	cfg.RuntimeParams["replication"] = "database"
 	rc := &replConn{}
-	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialer().DialContext(ctx, network, addr)
-		if err == nil {
-			rc.raw = conn
-		}
-		return conn, err
-	}
+	cfg.DialFunc = dialSockets(dialer().DialContext)
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		rc.step = &stepReader{r: r}
 		return pgproto3.NewFrontend(rc.step, w)

@@ -75,7 +75,7 @@ func (w *wire) tx(lsn int, sizes ...int) *wire {
 func serve(t *testing.T, feed func(net.Conn)) (*Stream, chan segment.LSN) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s := &Stream{log: slog.New(slog.DiscardHandler), conn: ours, raw: ours, src: ours, receiving: make(chan struct{}, 1)}
+	s := &Stream{log: slog.New(slog.DiscardHandler), conn: ours, src: ours, receiving: make(chan struct{}, 1)}
 	s.receiving <- struct{}{}
 	s.status = newStatus(ours, 5, 60*time.Second)
 	go s.status.run()
@@ -244,7 +244,7 @@ func TestPositionsTold(t *testing.T) {
 func TestCloseIsBounded(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
-	s := &Stream{log: slog.New(slog.DiscardHandler), conn: ours, raw: ours, src: ours, receiving: make(chan struct{}, 1)}
+	s := &Stream{log: slog.New(slog.DiscardHandler), conn: ours, src: ours, receiving: make(chan struct{}, 1)}
 	s.receiving <- struct{}{}
 	s.status = newStatus(ours, 5, 0)
 	go s.status.run()

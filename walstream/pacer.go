@@ -1,7 +1,6 @@
 package walstream
 
 import (
-	"crypto/tls"
 	"net"
 	"time"
 )
@@ -21,9 +20,9 @@ const (
 
 // pacer decides how long to wait for more before reading.
 type pacer struct {
-	raw   net.Conn
-	mark  bool // the socket has a low-water mark
-	naps  bool // it is a Unix socket
+	raw   net.Conn // below TLS
+	mark  bool     // the socket has a low-water mark
+	naps  bool     // it is a Unix socket
 	busy  bool
 	until time.Time // end of this tick
 
@@ -31,15 +30,17 @@ type pacer struct {
 	last                 int // bytes of the last read
 }
 
-// newPacer makes a pacer for conn, whose socket is raw (the same, unless there is TLS). Under TLS and for low
-// latency it only keeps the ticks.
-func newPacer(raw, conn net.Conn, lowLatency bool) pacer {
-	p := pacer{raw: raw}
-	if _, encrypted := conn.(*tls.Conn); encrypted || lowLatency {
+// newPacer makes a pacer for conn. For low latency it only keeps the ticks.
+func newPacer(conn net.Conn, lowLatency bool) pacer {
+	if lowLatency {
+		return pacer{}
+	}
+	p := pacer{raw: gathers(conn)}
+	if p.raw == nil {
 		return p
 	}
-	p.mark = setLowWater(raw, 1)
-	_, p.naps = raw.(*net.UnixConn)
+	p.mark = setLowWater(p.raw, 1)
+	_, p.naps = p.raw.(*net.UnixConn)
 	return p
 }
 

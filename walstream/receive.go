@@ -61,7 +61,7 @@ func (s *Stream) Receive(ctx context.Context, h Handler) error {
 func (s *Stream) receiver(h Handler, size int) *receiver {
 	return &receiver{
 		s: s, h: h, dec: pgoutput.NewDecoder(h), log: s.log,
-		pace: newPacer(s.raw, s.conn, s.lowLatency),
+		pace: newPacer(s.conn, s.lowLatency),
 		buf:  make([]byte, size),
 	}
 }

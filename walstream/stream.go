@@ -72,7 +72,6 @@ type Stream struct {
 	log        *slog.Logger
 	id         Identity
 	conn       net.Conn
-	raw        net.Conn
 	src        io.Reader // reads conn, beginning with what pgconn had read already
 	lowLatency bool
 	status     *status
@@ -303,7 +302,7 @@ func (s *Stream) takeOver(rc *replConn) error {
 	if n := hijacked.Frontend.ReadBufferLen(); n != 0 {
 		return fmt.Errorf("taking over the replication connection: %d bytes were read ahead", n)
 	}
-	s.conn, s.raw, s.src = hijacked.Conn, rc.raw, rc.step.r
+	s.conn, s.src = hijacked.Conn, rc.step.r
 	return nil
 }
 

@@ -49,14 +49,21 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, end, s.slot(t).ConfirmedFlush)
 }
 
-// writeCertificate makes a self-signed certificate that the server's user owns.
-func writeCertificate(t *testing.T, dir string) {
+// certificate makes a self-signed certificate.
+func certificate(t *testing.T) (cert []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	cert, err = x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
+	return cert, key
+}
+
+// writeCertificate makes a certificate that the server's user owns.
+func writeCertificate(t *testing.T, dir string) {
+	t.Helper()
+	cert, key := certificate(t)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
 	info, err := os.Stat(dir)

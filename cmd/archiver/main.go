@@ -34,6 +34,10 @@ storage, takes base snapshots, and keeps a catalog of both. Restoring is restore
 // buffers are of fixed number and size, well below it. GOMEMLIMIT overrides it.
 const memoryLimit = 160 << 20
 
+// gcPercent is how far the heap may grow beyond what is in use before it is collected. Streaming makes next to no garbage, so that
+// collecting sooner costs nothing, and what there is of it is not kept for long. GOGC overrides it.
+const gcPercent = 50
+
 type grammar struct {
 	cli.Globals
 
@@ -50,6 +54,9 @@ type grammar struct {
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	_ = resident.Release() // what packages needed to initialise; if it fails, that stays
 	cli.Main("archiver", help, &grammar{})

@@ -12,15 +12,18 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"tidemark/walstream"
 )
 
 // session is a connection taken over from pgconn, for COPY TO: pgconn holds a whole CopyData message (a
 // row, up to a gigabyte) in memory, and here it passes through in pieces.
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
 type session struct {
-	conn net.Conn
-	r    *bufio.Reader
-	info serverInfo
+	conn  net.Conn
+	paced *walstream.PacedReader
+	r     *bufio.Reader // of paced
+	info  serverInfo
 }
 
 const (
@@ -48,7 +51,8 @@ func openSession(ctx context.Context, dsn string) (*session, error) {
 	if n := h.Frontend.ReadBufferLen(); n != 0 {
 		return nil, errors.Join(fmt.Errorf("opening a session: %d bytes are unread", n), h.Conn.Close())
 	}
-	return &session{conn: h.Conn, r: bufio.NewReaderSize(h.Conn, readBuffer), info: info}, nil
+	paced := walstream.NewPacedReader(h.Conn)
+	return &session{conn: h.Conn, paced: paced, r: bufio.NewReaderSize(paced, readBuffer), info: info}, nil
 }
 
 // close ends the session; it is nothing to wait for.
@@ -72,7 +76,10 @@ func (s *session) copyOut(ctx context.Context, sql string, sink func([]byte) err
 }
 
 func (s *session) query(ctx context.Context, sql string, sink func([]byte) error) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		s.paced.End()
+		_ = s.conn.SetWriteDeadline(time.Unix(1, 0)) // Read ends whatever becomes of a write
+	})
 	defer stop()
 	err := s.exchange(sql, sink)
 	if ctx.Err() != nil && sqlState(err) == "" {
