@@ -92,7 +92,9 @@ func (a *Archive) withXID(ctx context.Context, xid uint32) iter.Seq2[catalog.Ent
 
 // index reads a segment's index by a ranged read of its last part (or two, where it is larger than
 // it was guessed to be), and checks that it is the index of the entry.
-func (a *Archive) index(ctx context.Context, e catalog.Entry) (*segment.Index, error) {
+//
+// The transactions that committed before from may be missing.
+func (a *Archive) index(ctx context.Context, e catalog.Entry, from segment.LSN) (*segment.Index, error) {
 	if e.Segment == nil || len(e.Segment.Objects) == 0 {
 		return nil, fault.New(fault.Damage, verifyHint, "catalog entry %d names no object", e.Seq)
 	}
@@ -104,14 +106,16 @@ func (a *Archive) index(ctx context.Context, e catalog.Entry) (*segment.Index, e
 		a.gets.Add(1)
 		return a.store.Get(ctx, last.Key, off, n)
 	}}
-	x, err := segment.ReadIndex(segment.PartFile{R: r, Size: last.Size, Name: last.Key})
+	x, err := segment.ReadIndexFrom(segment.PartFile{R: r, Size: last.Size, Name: last.Key}, from)
 	if err != nil {
 		return nil, objectError(err, last.Key)
 	}
-	if !a.belongs(x.Identity, e) || x.Summary.Transactions != e.Segment.Transactions || int64(len(x.Transactions)) != e.Segment.Transactions {
+	if !a.belongs(x.Identity, e) || x.Summary.Transactions != e.Segment.Transactions {
 		return nil, fault.New(fault.Damage, verifyHint, "%s is not the segment that catalog entry %d describes", last.Key, e.Seq)
 	}
-	a.keep(last.Key, x)
+	if from == 0 {
+		a.keep(last.Key, x)
+	}
 	return x, nil
 }
 

@@ -33,7 +33,7 @@ func (a *Archive) Object(ctx context.Context, o catalog.Object) ([]byte, error) 
 
 // Index reads the index of a segment entry and checks that it belongs to it. Errors are faults.
 func (a *Archive) Index(ctx context.Context, e catalog.Entry) (*segment.Index, error) {
-	return a.index(ctx, e)
+	return a.index(ctx, e, 0)
 }
 
 // Segment reads the operations of a segment entry, whose parts next gives in order and then io.EOF. An

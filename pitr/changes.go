@@ -69,7 +69,8 @@ func (a *Archive) scanChanges(e catalog.Entry, next func() (segment.PartFile, er
 
 // announce tells the applier of the schema changes of an entry that are to be replayed, and notes which tables
 // they make.
-func (r *run) announce(ctx context.Context, a *apply.Applier, e catalog.Entry, source *segmentParts) error {
+func (r *run) announce(ctx context.Context, a *apply.Applier, source *segmentParts) error {
+	e := r.entries[source.entry]
 	if e.Segment.DDL == 0 {
 		return nil
 	}

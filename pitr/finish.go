@@ -24,6 +24,9 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	if r.o.SchemaOnly {
 		return nil
 	}
+	if !slices.ContainsFunc(r.manifest.Sequences, r.hasSequence) {
+		return nil
+	}
 	states, earlier, at, err := r.sequenceStates(ctx)
 	if err != nil {
 		return err
@@ -127,7 +130,7 @@ func (r *run) sample(ctx context.Context, e *catalog.Entry, states map[string]se
 	if e == nil {
 		return nil
 	}
-	x, err := r.o.Archive.index(ctx, *e)
+	x, err := r.o.Archive.index(ctx, *e, e.To)
 	if err != nil {
 		return err
 	}

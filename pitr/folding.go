@@ -95,7 +95,7 @@ func (r *run) reduce(ctx context.Context, full chan<- *fold.Batch, free <-chan *
 		}
 	}
 	want := func(rel *segment.Relation) bool { return r.fold.Table(rel.ID) != nil && r.wantsRows(rel) }
-	err := r.readRange(ctx, want, nil, nil, func(rec *segment.Record) error {
+	each := func(rec *segment.Record) error {
 		switch {
 		case rec.Op == segment.OpTruncate:
 			for _, rel := range rec.TruncateRelations {
@@ -105,18 +105,32 @@ func (r *run) reduce(ctx context.Context, full chan<- *fold.Batch, free <-chan *
 			}
 		case rec.Relation != nil && rec.Op != segment.OpRelation:
 			if t := r.fold.Table(rec.Relation.ID); t != nil {
-				r.fold.Reduce(b, t, rec)
+				b.Reduce(t, rec)
 			}
 		}
 		if b.Full() {
 			return pass()
 		}
 		return nil
+	}
+	r.marks = r.marks[:0]
+	err := r.readEntries(ctx, r.allEntries(), readAhead, func(_ context.Context, source *segmentParts) error {
+		r.marks = append(r.marks, r.fold.Mark())
+		return source.read(look{want: want, each: each})
 	})
 	if err != nil {
 		return err
 	}
+	r.marks = append(r.marks, r.fold.Mark())
 	return pass()
+}
+
+// readAgain begins the second reading of a segment.
+func (r *run) readAgain(entry int) *fold.Reading {
+	if r.fold == nil {
+		return nil
+	}
+	return r.fold.Read(r.marks[entry], r.marks[entry+1])
 }
 
 // contradiction makes one that folding found a fault; other errors stay what they are.
@@ -138,10 +152,10 @@ func (r *run) foldedFilter(t *basesnapshot.Table) (*fold.Snapshot, error) {
 }
 
 // replayFolded applies what is left of an operation.
-func (r *run) replayFolded(ctx context.Context, a *apply.Applier, t *fold.Table, rec *segment.Record) error {
-	action, err := r.fold.Decide(t, rec)
+func replayFolded(ctx context.Context, a *apply.Applier, d *fold.Decider, rec *segment.Record) error {
+	action, err := d.Decide(rec)
 	if err != nil {
-		return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
+		return changedMeanwhile(err)
 	}
 	switch action {
 	case fold.Skip:
@@ -157,11 +171,11 @@ func (r *run) replayFolded(ctx context.Context, a *apply.Applier, t *fold.Table,
 }
 
 // withoutFolded leaves the folded tables out of a TRUNCATE; nil if nothing remains.
-func (r *run) withoutFolded(rec *segment.Record) *segment.Record {
+func (r *run) withoutFolded(again *fold.Reading, rec *segment.Record) *segment.Record {
 	var others []*segment.Relation
 	for _, rel := range rec.TruncateRelations {
-		if t := r.fold.Table(rel.ID); t != nil {
-			r.fold.DecideEmpty(t)
+		if d := again.Table(rel.ID); d != nil {
+			d.Empty()
 		} else if r.fold.Pass() == 0 {
 			others = append(others, rel)
 		}

@@ -3,13 +3,11 @@ package pitr
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/internal/basesnapshot"
@@ -49,14 +47,6 @@ func (r *run) dataPhases(ctx context.Context) error {
 	return r.furtherPasses(ctx)
 }
 
-// piece is a chunk to load.
-type piece struct {
-	table  *basesnapshot.Table
-	chunk  basesnapshot.Chunk
-	filter *fold.Snapshot // nil: all rows
-	body   io.ReadCloser  // its rows, once it was opened
-}
-
 // load fills the chosen tables from the base snapshot.
 func (r *run) load(ctx context.Context) error {
 	if !r.o.DataOnly {
@@ -88,7 +78,8 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 		}
 	}
 	group, under := errgroup.WithContext(ctx)
-	opened := r.openPieces(under, group, tables, filters)
+	opened := r.openChunks(under, group, tables, filters)
+	var loads chunkLoads
 	for range r.o.Jobs {
 		group.Go(func() error {
 			conn, err := r.dataSession(under)
@@ -96,8 +87,14 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 				return err
 			}
 			defer closeNow(conn)
-			for p := range opened {
-				if err := r.copyPiece(under, conn, p); err != nil {
+			for l := range opened {
+				loads.begin(l)
+				if err := r.copyChunk(under, conn, l); err != nil {
+					return err
+				}
+			}
+			for l := loads.unfinished(); l != nil; l = loads.unfinished() {
+				if err := r.copyChunk(under, conn, l); err != nil {
 					return err
 				}
 			}
@@ -118,16 +115,21 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 	return nil
 }
 
-// openPieces gives the chunks of some tables, opened. The next ones are fetched while those before them are loaded: one
+// openChunks gives the chunks of some tables, opened. The next ones are fetched while those before them are loaded: one
 // for each connection, so that none waits for the store.
-func (r *run) openPieces(ctx context.Context, group *errgroup.Group, tables []*basesnapshot.Table, filters []*fold.Snapshot) <-chan piece {
-	pieces, opened := make(chan piece), make(chan piece)
+func (r *run) openChunks(ctx context.Context, group *errgroup.Group, tables []*basesnapshot.Table, filters []*fold.Snapshot) <-chan *chunkLoad {
+	type unopened struct {
+		table  *basesnapshot.Table
+		chunk  basesnapshot.Chunk
+		filter *fold.Snapshot // nil: all rows
+	}
+	chunks, opened := make(chan unopened), make(chan *chunkLoad)
 	group.Go(func() error {
-		defer close(pieces)
+		defer close(chunks)
 		for i, t := range tables {
 			for _, c := range t.Chunks {
 				select {
-				case pieces <- piece{table: t, chunk: c, filter: filters[i]}:
+				case chunks <- unopened{t, c, filters[i]}:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
@@ -140,15 +142,15 @@ func (r *run) openPieces(ctx context.Context, group *errgroup.Group, tables []*b
 	for range r.o.Jobs {
 		group.Go(func() error {
 			defer openers.Done()
-			for p := range pieces {
-				var err error
-				if p.body, err = basesnapshot.OpenChunk(ctx, r.o.Archive.store, p.chunk); err != nil {
+			for c := range chunks {
+				body, err := basesnapshot.OpenChunk(ctx, r.o.Archive.store, c.chunk)
+				if err != nil {
 					return err
 				}
 				select {
-				case opened <- p:
+				case opened <- newChunkLoad(c.table, c.chunk, c.filter, body):
 				case <-ctx.Done():
-					return errors.Join(ctx.Err(), p.body.Close())
+					return errors.Join(ctx.Err(), body.Close())
 				}
 			}
 			return nil
@@ -182,37 +184,6 @@ func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.T
 	return exec(ctx, conn, "TRUNCATE "+strings.Join(names, ", "))
 }
 
-// copyPiece loads an opened chunk and closes it.
-func (r *run) copyPiece(ctx context.Context, conn *pgconn.PgConn, p piece) error {
-	rows := &errReader{r: p.body}
-	left := func() int64 { return 0 }
-	if p.filter != nil {
-		kept := p.filter.Rows(p.body)
-		defer kept.Close() // a temporary file that is deleted already
-		rows.r, left = kept, kept.Dropped
-	}
-	tag, err := conn.CopyFrom(ctx, rows, r.copySQL(p.table))
-	closeErr := p.body.Close()
-	switch {
-	case rows.err != nil:
-		return contradiction(rows.err) // damage found under way: the COPY was undone
-	case err != nil:
-		err = sqlError(err)
-		return fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", p.table, p.chunk.Objects[0].Key)
-	case closeErr != nil:
-		return closeErr
-	case tag.RowsAffected()+left() != p.chunk.Rows:
-		return fault.New(fault.Failed, verifyHint, "%s took %d rows from %s, which holds %d", p.table, tag.RowsAffected()+left(), p.chunk.Objects[0].Key, p.chunk.Rows)
-	}
-	if r.fold.Pass() == 0 {
-		r.mu.Lock()
-		r.tableRows(p.table.String()).Copied += p.chunk.Rows
-		r.mu.Unlock()
-	}
-	r.advance(p.chunk.StoredBytes())
-	return nil
-}
-
 func (r *run) copySQL(t *basesnapshot.Table) string {
 	var names []string
 	for _, c := range t.CopyColumns() {
@@ -223,20 +194,6 @@ func (r *run) copySQL(t *basesnapshot.Table) string {
 		list = " (" + strings.Join(names, ", ") + ")"
 	}
 	return "COPY " + r.quoted(t.Namespace, t.Name) + list + " FROM STDIN"
-}
-
-// errReader remembers why reading ended.
-type errReader struct {
-	r   io.Reader
-	err error // but io.EOF
-}
-
-func (e *errReader) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF {
-		e.err = err
-	}
-	return n, err
 }
 
 // tableRows returns a table's counts; r.mu is held, or nobody else runs.

@@ -149,7 +149,7 @@ func (l *lister) enqueue(ctx context.Context, h catalog.HistoryPoint, group *err
 			return ctx.Err()
 		}
 		group.Go(func() error {
-			x, err := l.src.index(ctx, e)
+			x, err := l.src.index(ctx, e, 0)
 			if err == nil && l.query.Schema {
 				item.changes, err = l.src.SchemaChanges(ctx, e)
 			}

@@ -171,7 +171,7 @@ func (p *planner) part(ctx context.Context, plan *Plan, sum tableSums, e catalog
 		sum.addCounts(s.Tables)
 		return catalog.CountsOf(s), nil
 	}
-	x, err := p.src.index(ctx, e)
+	x, err := p.src.index(ctx, e, 0)
 	if err != nil {
 		return c, err
 	}
@@ -226,7 +226,11 @@ func (p *planner) lastBefore(ctx context.Context, plan *Plan) (*Commit, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	x, err := p.src.index(ctx, e)
+	var lowest segment.LSN
+	if last := e.Segment.LastCommitLSN; last < plan.Cut {
+		lowest = last
+	}
+	x, err := p.src.index(ctx, e, lowest)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +277,7 @@ func (p *planner) firstFrom(ctx context.Context, plan *Plan) (*Commit, error) {
 }
 
 func (p *planner) firstIn(ctx context.Context, plan *Plan, e catalog.Entry) (*Commit, error) {
-	x, err := p.src.index(ctx, e)
+	x, err := p.src.index(ctx, e, 0)
 	if err != nil {
 		return nil, err
 	}

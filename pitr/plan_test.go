@@ -133,7 +133,7 @@ func (s *synthetic) withXID(_ context.Context, xid uint32) iter.Seq2[catalog.Ent
 	}
 }
 
-func (s *synthetic) index(_ context.Context, e catalog.Entry) (*segment.Index, error) {
+func (s *synthetic) index(_ context.Context, e catalog.Entry, _ segment.LSN) (*segment.Index, error) {
 	s.asked.Add(1)
 	if x := s.indexes[e.Segment.Objects[0].Key]; x != nil {
 		return x, nil

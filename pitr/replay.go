@@ -1,222 +1,102 @@
 package pitr
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 
-	"tidemark/catalog"
 	"tidemark/internal/fault"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
 
-// fetched is a part that is being read, or was.
-type fetched struct {
-	entry  int // index into plan.entries
-	object catalog.Object
-	data   chan []byte // gets the bytes, or nothing after err
-	err    error       // set before data is closed
-}
-
-// Parts read ahead of the one being decoded, of at most about 8 MiB each.
-const readAhead = 4
-
-// fetchParts reads the parts of the plan's segments ahead, several at a time, and gives them in order.
-// Each was compared with the catalog's SHA-256 before it is given. The channel is closed at the end, or
-// early when ctx ends; wait returns once nothing is being read any more.
-func (r *run) fetchParts(ctx context.Context) (parts <-chan *fetched, wait func()) {
-	var under sync.WaitGroup
-	// One part is with the reader, one is taken out of the queue and waits to be sent.
-	out := make(chan *fetched, readAhead-1)
-	under.Go(func() {
-		defer close(out)
-		for i, e := range r.entries {
-			for _, o := range e.Segment.Objects {
-				f := &fetched{entry: i, object: o, data: make(chan []byte, 1)}
-				under.Go(func() {
-					defer close(f.data)
-					data, err := r.o.Archive.getVerified(ctx, f.object)
-					if err != nil {
-						f.err = err
-						return
-					}
-					f.data <- data
-				})
-				select {
-				case out <- f:
-				case <-ctx.Done():
-					return
-				}
-			}
-		}
-	})
-	return out, under.Wait
-}
-
-// segmentParts gives the parts of one entry to a segment.Reader.
-type segmentParts struct {
-	run   *run
-	parts <-chan *fetched
-	entry int
-	left  int
-	held  []segment.PartFile // read already, to be given first
-}
-
-// maxHeld bounds the parts of a segment that are held to be read twice.
-const maxHeld = 48 << 20
-
-// hold reads all parts and holds them, if they are small enough together.
-func (s *segmentParts) hold() (bool, error) {
-	var size int64
-	for _, o := range s.run.entries[s.entry].Segment.Objects {
-		size += o.Size
-	}
-	if size > maxHeld {
-		return false, nil
-	}
-	var held []segment.PartFile
-	for s.left > 0 {
-		p, err := s.next()
-		if err != nil {
-			return false, err
-		}
-		held = append(held, p)
-	}
-	s.held = held
-	return true, nil
-}
-
-// peek gives the held parts without taking them.
-func (s *segmentParts) peek() func() (segment.PartFile, error) {
-	held := s.held
-	return func() (segment.PartFile, error) {
-		if len(held) == 0 {
-			return segment.PartFile{}, io.EOF
-		}
-		p := held[0]
-		held = held[1:]
-		return p, nil
-	}
-}
-
-func (s *segmentParts) next() (segment.PartFile, error) {
-	if len(s.held) > 0 {
-		p := s.held[0]
-		s.held = s.held[1:]
-		return p, nil
-	}
-	if s.left == 0 {
-		return segment.PartFile{}, io.EOF
-	}
-	s.left--
-	f, ok := <-s.parts
-	if !ok {
-		return segment.PartFile{}, context.Canceled
-	}
-	data, ok := <-f.data
-	if !ok {
-		return segment.PartFile{}, f.err
-	}
-	if f.entry != s.entry {
-		return segment.PartFile{}, errors.New("parts are out of step")
-	}
-	s.run.advance(f.object.Size)
-	return segment.PartFile{R: bytes.NewReader(data), Size: int64(len(data)), Name: f.object.Key}, nil
-}
-
-// replay applies the commits from the snapshot to the cut.
+// replay applies the commits from the snapshot to the cut, in several lanes where their order doesn't matter.
 func (r *run) replay(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a, err := apply.New(ctx, apply.Options{
-		Connect:     r.replaySession,
-		Workers:     r.o.Jobs,
-		Want:        r.wantsRows,
-		Schema:      r.schemaOptions(),
-		Inexact:     r.withheld,
-		SchemaOf:    r.snapshotSchemas(),
-		Sources:     r.snapshotTables(),
-		TableSchema: r.names.table, TypeSchema: r.names.object,
-		InsertOnly: r.insertOnly,
-	})
-	if err != nil {
+	lanes := make([]*apply.Applier, r.lanes())
+	defer func() {
+		for _, a := range lanes {
+			if a != nil && err != nil {
+				a.Abort()
+			}
+		}
+	}()
+	for i := range lanes {
+		if lanes[i], err = r.newApplier(ctx, i, len(lanes)); err != nil {
+			return err
+		}
+	}
+	g, under := errgroup.WithContext(ctx)
+	for i, a := range lanes {
+		g.Go(func() error { return r.replayLane(under, a, i, len(lanes)) })
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := r.replayRange(ctx, a); err != nil {
-		a.Abort()
-		return err
-	}
-	counts, err := a.Finish(ctx)
+	counts, err := r.finishLanes(ctx, lanes)
 	if err != nil {
 		return err
 	}
 	if err := r.fold.Replayed(); err != nil {
-		return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
+		return changedMeanwhile(err)
 	}
 	if r.fold.Pass() > 0 {
 		return nil
 	}
-	r.report.Transactions = a.Transactions()
-	r.report.Tables = a.Known()
-	r.countReplayed(a.Live())
 	r.foldedCounts(counts)
-	r.doubted = r.doubted || a.Doubted()
 	return r.checkReplayed(counts)
 }
 
-// replayRange gives the range to an Applier, but for what folding leaves out.
-func (r *run) replayRange(ctx context.Context, a *apply.Applier) error {
-	further := r.fold.Pass() > 0
-	want := func(rel *segment.Relation) bool { return r.wantsRows(rel) && (!further || r.fold.Table(rel.ID) != nil) }
-	announce := func(ctx context.Context, e catalog.Entry, source *segmentParts) error {
-		return r.announce(ctx, a, e, source)
-	}
-	pass := func(rel *segment.Relation, rows int64) bool {
-		t := r.fold.Table(rel.ID)
-		return t != nil && r.fold.PassOver(t, rows)
-	}
-	return r.readRange(ctx, want, pass, announce, func(rec *segment.Record) error {
-		switch {
-		case rec.Op == segment.OpTruncate:
-			if rec = r.withoutFolded(rec); rec == nil {
-				return nil
-			}
-		case rec.Relation != nil && rec.Op != segment.OpRelation:
-			if t := r.fold.Table(rec.Relation.ID); t != nil {
-				return r.replayFolded(ctx, a, t, rec)
-			}
-		}
-		return a.Apply(ctx, rec)
-	})
+// changedMeanwhile says that the second reading was not like the first.
+func changedMeanwhile(err error) error {
+	return fault.Wrap(err, fault.Damage, verifyHint, "the archive was changed while it was restored")
 }
 
-// readRange reads the commits from the snapshot to the cut. Before each segment it calls announce; it passes rows over
-// as a segment.Reader does. Both may be nil.
-func (r *run) readRange(ctx context.Context, want func(*segment.Relation) bool, pass func(*segment.Relation, int64) bool,
-	announce func(context.Context, catalog.Entry, *segmentParts) error, each func(*segment.Record) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	parts, wait := r.fetchParts(ctx)
-	defer func() {
-		cancel()
-		wait()
-	}()
-	for i := range r.entries {
-		source := &segmentParts{run: r, parts: parts, entry: i, left: len(r.entries[i].Segment.Objects)}
-		if announce != nil {
-			if err := announce(ctx, r.entries[i], source); err != nil {
-				return err
-			}
-		}
-		if err := r.readSegment(source, want, pass, each); err != nil {
+// replayLane gives each lanes-th segment to an Applier, but for what folding leaves out.
+func (r *run) replayLane(ctx context.Context, a *apply.Applier, lane, lanes int) error {
+	var mine []int
+	for i := lane; i < len(r.entries); i += lanes {
+		mine = append(mine, i)
+	}
+	further := r.fold.Pass() > 0
+	want := func(rel *segment.Relation) bool { return r.wantsRows(rel) && (!further || r.fold.Table(rel.ID) != nil) }
+	return r.readEntries(ctx, mine, readAhead/lanes, func(ctx context.Context, source *segmentParts) error {
+		if err := r.announce(ctx, a, source); err != nil {
 			return err
 		}
-	}
-	return nil
+		again := r.readAgain(source.entry)
+		pass := func(rel *segment.Relation, rows int64) bool {
+			d := again.Table(rel.ID)
+			return d != nil && d.PassOver(rows)
+		}
+		err := source.read(look{want, pass, func(rec *segment.Record) error {
+			switch {
+			case rec.Op == segment.OpTruncate:
+				if rec = r.withoutFolded(again, rec); rec == nil {
+					return nil
+				}
+			case rec.Relation != nil && rec.Op != segment.OpRelation:
+				if d := again.Table(rec.Relation.ID); d != nil {
+					return replayFolded(ctx, a, d, rec)
+				}
+			}
+			if lanes > 1 && rec.Op != segment.OpInsert {
+				if rel := r.reorders(rec); rel != nil {
+					return fault.New(fault.Damage, verifyHint, "the catalog says that %s saw only inserts, and %s has something else", rel, r.entries[source.entry].Segment.Objects[0].Key)
+				}
+			}
+			return a.Apply(ctx, rec)
+		}})
+		if err != nil {
+			return err
+		}
+		if err := again.End(); err != nil {
+			return changedMeanwhile(err)
+		}
+		return nil
+	})
 }
 
 // snapshotSchemas gives the schemas of the base snapshot's tables, by their OIDs at the source. A restore into
@@ -262,59 +142,6 @@ func (r *run) recognise(ctx context.Context) error {
 // wantsRows reports whether rows of a relation are replayed.
 func (r *run) wantsRows(rel *segment.Relation) bool {
 	return !r.o.SchemaOnly && r.chosen.wantsRelation(rel)
-}
-
-// readSegment reads one segment to its end, where all that it holds is proven, except when the cut lies in it.
-func (r *run) readSegment(source *segmentParts, want func(*segment.Relation) bool, pass func(*segment.Relation, int64) bool, each func(*segment.Record) error) error {
-	e := r.entries[source.entry]
-	if e.From < r.plan.Snapshot.LSN || e.To > r.plan.Cut {
-		pass = nil // some of its rows don't count
-	}
-	reader := segment.NewReader(source.next, segment.ReaderOptions{
-		Want:       want,
-		Pass:       pass,
-		LargeValue: largeValue,
-		Expect:     r.o.Archive.identity(e),
-	})
-	defer reader.Close()
-	skip := false
-	for {
-		rec, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return objectError(err, e.Segment.Objects[0].Key)
-		}
-		if rec.Op == segment.OpBegin {
-			if rec.Begin.CommitLSN >= r.plan.Cut {
-				return r.drain(source)
-			}
-			skip = rec.Begin.CommitLSN < r.plan.Snapshot.LSN
-		}
-		if skip && rec.Op != segment.OpRelation && rec.Op != segment.OpType {
-			continue
-		}
-		if err := each(rec); err != nil {
-			return err
-		}
-	}
-}
-
-// largeValue is the size in bytes above which a value is streamed instead of held.
-const largeValue = 1 << 20
-
-// drain takes the rest of a segment's parts, so that the next segment's come first in the queue.
-func (r *run) drain(s *segmentParts) error {
-	for {
-		_, err := s.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // insertOnly reports whether a table sees nothing but inserts up to the cut: the catalog knows, or folding leaves

@@ -78,7 +78,7 @@ func (p *planner) firstStop(ctx context.Context, history uint32, from, to segmen
 	if err != nil || !ok || e.From >= to {
 		return nil, false, err
 	}
-	x, err := p.src.index(ctx, e)
+	x, err := p.src.index(ctx, e, 0)
 	if err != nil {
 		return nil, false, err
 	}
@@ -130,7 +130,7 @@ func (p *planner) xid(ctx context.Context) (position, error) {
 		if !p.wanted(e.History) {
 			continue
 		}
-		x, err := p.src.index(ctx, e)
+		x, err := p.src.index(ctx, e, 0)
 		if err != nil {
 			return position{}, err
 		}

@@ -35,6 +35,7 @@ type run struct {
 	joined     []string                  // of which the restoring role is a member by now
 	limits     []string                  // what can't be done, said before the start
 	fold       *fold.Folder              // nil: all changes are replayed in order
+	marks      []fold.Mark               // before each segment, and at the end
 	targets    map[string]uint32         // OIDs on the target of the chosen tables that hold rows
 	early      map[int]bool              // post-data items already made before replay
 	helpers    map[uint32]string         // indexes made for the replay alone, quoted, by the source OID of their table

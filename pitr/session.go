@@ -58,24 +58,39 @@ func (c *connector) open(ctx context.Context, database string) (*pgconn.PgConn, 
 	config.RuntimeParams["application_name"] = "tidemark restore"
 	delete(config.RuntimeParams, "search_path")
 	config.RuntimeParams["client_encoding"] = c.encoding
+	config.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
+		if n.Code == "01007" { // warning_privilege_not_granted
+			conn.CustomData()[notGranted] = true
+		}
+	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, c.connectError(err, database)
 	}
-	sql := sessionSettings
-	if conn.ParameterStatus("server_version") >= "14" {
-		sql += "SET idle_session_timeout = 0;"
-	}
-	_, err = conn.Exec(ctx, sql).ReadAll()
-	if err == nil {
-		// transaction_timeout exists from 17 on.
-		_, err = conn.Exec(ctx, "SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'").ReadAll()
-	}
-	if err != nil {
+	if _, err = conn.Exec(ctx, sessionSettings+laterTimeouts(conn)).ReadAll(); err != nil {
 		closeNow(conn)
 		return nil, fault.Wrap(err, fault.Failed, "", "set up a session on %s", c.at(database))
 	}
 	return conn, nil
+}
+
+// notGranted marks a connection on which a GRANT passed over what its role may not grant.
+const notGranted = "tidemark: privilege not granted"
+
+// laterTimeouts switches off the timeouts that not all supported versions know. Looking for them in pg_settings would take
+// longer than everything else that a new session is asked.
+func laterTimeouts(conn *pgconn.PgConn) (sql string) {
+	var major int
+	if _, err := fmt.Sscanf(conn.ParameterStatus("server_version"), "%d", &major); err != nil {
+		return ""
+	}
+	if major >= 14 {
+		sql += "SET idle_session_timeout = 0;"
+	}
+	if major >= 17 {
+		sql += "SET transaction_timeout = 0;"
+	}
+	return sql
 }
 
 // openReplica opens a session in which triggers, rules and foreign keys don't fire. That is checked: with a

@@ -47,7 +47,8 @@ type source interface {
 	unread(history uint32, from, to segment.LSN) int
 	requests() int
 
-	index(ctx context.Context, e catalog.Entry) (*segment.Index, error)
+	// index reads the index of a segment; the transactions that committed before from may be missing.
+	index(ctx context.Context, e catalog.Entry, from segment.LSN) (*segment.Index, error)
 
 	// SchemaChanges reads the schema changes of a segment.
 	SchemaChanges(ctx context.Context, e catalog.Entry) ([]apply.Announced, error)

@@ -203,9 +203,13 @@ func BenchmarkReadIndex(b *testing.B) {
 	require.NoError(b, err)
 	_, err = w.Close(end)
 	require.NoError(b, err)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := ReadIndex(memoryFile(0, last.Data))
-		require.NoError(b, err)
+	for name, from := range map[string]LSN{"all": 0, "last": end - 1} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := ReadIndexFrom(memoryFile(0, last.Data), from)
+				require.NoError(b, err)
+			}
+		})
 	}
 }

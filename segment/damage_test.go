@@ -108,6 +108,8 @@ func TestEveryFlippedByteOfTheIndexIsFoundByReadIndex(t *testing.T) {
 			last[at] ^= flip
 			_, err := ReadIndex(memoryFile(0, last))
 			require.ErrorIs(t, err, ErrCorrupt, "byte %d flipped by %02x", at, flip)
+			_, err = ReadIndexFrom(memoryFile(0, last), f.to)
+			require.ErrorIs(t, err, ErrCorrupt, "byte %d flipped by %02x", at, flip)
 			last[at] ^= flip
 		}
 	}

@@ -121,6 +121,9 @@ func FuzzIndex(f *testing.F) {
 			if err == nil && len(index.Transactions) != int(index.Summary.Transactions) {
 				t.Fatal("transactions are missing")
 			}
+			if _, err2 := ReadIndexFrom(memoryFile(0, b), 1<<40); (err == nil) != (err2 == nil) {
+				t.Fatalf("with all transactions: %v; with some: %v", err, err2)
+			}
 		})
 		if n > allocationLimit {
 			t.Fatalf("%d bytes allocated for a part of %d", n, len(b))

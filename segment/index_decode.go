@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math"
+	"slices"
 )
 
 var (
@@ -23,9 +24,13 @@ type indexDecoder struct {
 	stored  [digests][sha256.Size]byte // what the summary says
 	counts  summaryCounts
 	got     bool
+	from    LSN // transactions that committed before it are not kept
+	seen    int64
 	prev    Transaction
 	prevBlk Block
 	slab    []Change // room for changes
+	passing []Change // those of a transaction that is not kept
+	changed []Change // sums by relation
 	sampled bool
 	last    chunk // where the summary stands
 }
@@ -83,17 +88,26 @@ func (d *indexDecoder) transaction(c *cursor) {
 	}
 	n := bits >> shiftChanges
 	if xid < 0 || xid > math.MaxUint32 || n > uint64(c.rest()) || t.CommitLSN < d.prev.CommitLSN || t.EndLSN < t.CommitLSN ||
-		len(d.Transactions) > 0 && rise == 0 {
+		d.seen > 0 && rise == 0 {
 		c.fail(errRange)
 		return
 	}
 	t.XID = uint32(xid)
-	t.Changes = d.changes(int(n))
+	keep := t.CommitLSN >= d.from
+	if keep {
+		t.Changes = d.changes(int(n))
+	} else {
+		d.passing = slices.Grow(d.passing[:0], int(n))[:n]
+		t.Changes = d.passing
+	}
 	for i := range t.Changes {
 		t.Changes[i] = d.change(c)
 	}
 	d.prev = t
-	d.Transactions = append(d.Transactions, t)
+	d.seen++
+	if keep {
+		d.Transactions = append(d.Transactions, t)
+	}
 }
 
 // changes returns room for n changes, cut from larger pieces of memory.
@@ -114,13 +128,24 @@ func (d *indexDecoder) change(c *cursor) Change {
 	mask := c.byte()
 	if v.Relation >= len(d.Relations) || mask > 15 {
 		c.fail(errVersion)
+		return v
 	}
 	for i, n := range [...]*int64{&v.Inserts, &v.Updates, &v.Deletes, &v.Truncates} {
 		if mask&(1<<i) != 0 {
 			*n = c.int64()
 		}
 	}
+	d.changed = slices.Grow(d.changed, len(d.Relations)-len(d.changed))[:len(d.Relations)]
+	d.changed[v.Relation].include(v)
 	return v
+}
+
+// include adds other counts.
+func (c *Change) include(o Change) {
+	c.Inserts += o.Inserts
+	c.Updates += o.Updates
+	c.Deletes += o.Deletes
+	c.Truncates += o.Truncates
 }
 
 func (d *indexDecoder) block(c *cursor) {
@@ -157,7 +182,7 @@ func (d *indexDecoder) message(c *cursor) {
 		d.Prefixes = append(d.Prefixes, PrefixCount{Prefix: c.string(), Others: kind == recordOthers, Count: c.int64()})
 	case recordMark:
 		d.Marks = append(d.Marks, Mark{Name: c.string(), LSN: LSN(c.uvarint()), Time: Timestamp(c.svarint())})
-		if t := c.uvarint(); t >= uint64(len(d.Transactions)) {
+		if t := c.uvarint(); t >= uint64(d.seen) {
 			c.fail(errRange)
 		}
 	default:
@@ -211,7 +236,7 @@ func (d *indexDecoder) summary(c *cursor) {
 // finish checks what was decoded against the summary, and completes it.
 func (d *indexDecoder) finish() error {
 	n := d.counts
-	if int64(len(d.Relations)) != n.relations || int64(len(d.Transactions)) != n.transactions ||
+	if int64(len(d.Relations)) != n.relations || d.seen != n.transactions ||
 		int64(len(d.Blocks)) != n.blocks || int64(len(d.Marks)) != n.marks {
 		return d.last.errAt(d.name, errCounts)
 	}
@@ -227,23 +252,15 @@ func (d *indexDecoder) finish() error {
 	d.Identity = s.Identity
 	s.Parts = d.foot.part + 1
 	s.Marks, s.SequencesLSN, s.Sequences = d.Marks, d.SequencesLSN, len(d.Sequences)
+	if d.seen > 0 && d.prev.Block >= len(d.Blocks) { // they never fall
+		return d.last.errAt(d.name, errCounts)
+	}
 	names := make([]string, len(d.Relations))
-	changes := make([]Change, len(d.Relations))
 	for i := range d.Relations {
 		names[i] = d.Relations[i].String()
 	}
-	for _, t := range d.Transactions {
-		if t.Block >= len(d.Blocks) {
-			return d.last.errAt(d.name, errCounts)
-		}
-		for _, c := range t.Changes {
-			sum := &changes[c.Relation]
-			sum.Inserts += c.Inserts
-			sum.Updates += c.Updates
-			sum.Deletes += c.Deletes
-			sum.Truncates += c.Truncates
-		}
-	}
+	changes := make([]Change, len(d.Relations))
+	copy(changes, d.changed)
 	s.Tables, s.TablesCut = tableCounts(names, changes)
 	return nil
 }

@@ -121,7 +121,25 @@ func TestIndexAgainstModel(t *testing.T) {
 		}
 		checkDirectory(t, s, index)
 		checkSums(t, m, s.summary)
+		checkFrom(t, g, s, index)
 	}
+}
+
+// checkFrom reads the index again, without the transactions before some LSN.
+func checkFrom(t *testing.T, g *generator, s written, all *Index) {
+	n := g.IntN(len(all.Transactions) + 1)
+	from := s.summary.LastCommitLSN + 1
+	if n < len(all.Transactions) {
+		from = all.Transactions[n].CommitLSN - LSN(g.IntN(2))
+	}
+	less, err := ReadIndexFrom(memoryFile(0, s.parts[len(s.parts)-1].Data), from)
+	require.NoError(t, err)
+	want := *all
+	want.Transactions = want.Transactions[n:]
+	if n == len(all.Transactions) {
+		want.Transactions = nil
+	}
+	require.Equal(t, want, *less)
 }
 
 // checkDirectory finds every block where the directory says it is.

@@ -17,6 +17,7 @@ type Options struct {
 	// client_encoding that of the stream. It is called Workers+1 times, once in atomic mode.
 	Connect func(ctx context.Context) (*pgconn.PgConn, error)
 	Workers int // connections; at least 1
+	Others  int // how many other Appliers there are, among which memory is shared
 	// Single makes each update and delete by a statement of its own: slower, but an error that the server
 	// reports names its row.
 	Single bool
@@ -57,6 +58,14 @@ type Name struct{ Namespace, Name string }
 // Counts are the operations applied to one table.
 type Counts struct {
 	Inserted, Updated, Deleted, Truncated int64
+}
+
+// Add adds others.
+func (c *Counts) Add(o Counts) {
+	c.Inserted += o.Inserted
+	c.Updated += o.Updated
+	c.Deleted += o.Deleted
+	c.Truncated += o.Truncated
 }
 
 // Live is what became of the number of rows of a table.
@@ -118,7 +127,7 @@ type mapping struct {
 }
 
 // Bounds on memory. A buffer is handed over when it is full, all of them when together they hold
-// maxPending; at most maxInFlight is with the workers.
+// maxPending; at most maxInFlight is with the workers. Appliers at work together share these.
 const (
 	maxBuffer   = 2 << 20
 	maxOps      = 20_000
@@ -130,7 +139,7 @@ const (
 // New opens the connections. The context bounds the Applier's whole life: when it ends, the workers do.
 // The caller ends it with Finish or Abort.
 func New(ctx context.Context, o Options) (*Applier, error) {
-	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[uint32]*table{}, counts: map[string]*Counts{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight),
+	a := &Applier{opts: o, byID: map[uint32]*mapping{}, tables: map[uint32]*table{}, counts: map[string]*Counts{}, types: map[uint32]segment.TypeDef{}, budget: newBudget(maxInFlight / (1 + o.Others)),
 		live: map[uint32]*Live{}, labels: map[uint32]*formerLabels{}, announced: map[segment.LSN][]*change{}, doubted: map[string]bool{}, told: map[string]bool{}}
 	if a.opts.Workers < 1 {
 		a.opts.Workers = 1
@@ -245,7 +254,7 @@ func (a *Applier) row(t *table, r *segment.Record) error {
 	if t.buf.full() {
 		return a.flush(t)
 	}
-	if a.pending > maxPending {
+	if a.pending > maxPending/(1+a.opts.Others) {
 		return a.flushAll()
 	}
 	return nil

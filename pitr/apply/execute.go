@@ -240,8 +240,9 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 			if makeErr := e.makeRole(ctx, conn, missingRole(pgErr)); makeErr != nil {
 				return errors.Join(err, makeErr)
 			}
-		case pgErr.Code == "42883" && dropsRoutine[e.message.Tag]:
-			// One over a temporary type is never captured, as it goes with that; only its DROP is.
+		case dropsRoutine[e.message.Tag] && lacksRoutine(pgErr):
+			// One over a temporary type is never captured, as it goes with that; only its DROP is. If that dropped something else as
+			// well, it is found to be left (gone).
 			e.tell(describeChange(e.message, e.source) + " had nothing to drop: " + err.Error())
 			return nil
 		case pgErr.Code == "42704" && pgErr.Routine == "get_tablespace_oid":
@@ -272,6 +273,11 @@ var (
 	tablespace = regexp.MustCompile(`(?i)\b(USING\s+INDEX\s+)?TABLESPACE\s+(?-i:("(?:[^"]|"")+"|[^\s;,()"]+))`)
 	quotedName = regexp.MustCompile(`^[^"]*"(.*)"[^"]*$`)
 )
+
+// lacksRoutine reports whether the server doesn't know a routine, or a type in its name, or that type's schema.
+func lacksRoutine(e *pgconn.PgError) bool {
+	return e.Code == "42883" || e.Code == "3F000" || e.Code == "42704" && e.Routine == "LookupTypeNameOid"
+}
 
 var dropsRoutine = map[string]bool{"DROP FUNCTION": true, "DROP PROCEDURE": true, "DROP ROUTINE": true, "DROP AGGREGATE": true}
 

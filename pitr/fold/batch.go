@@ -1,7 +1,6 @@
 package fold
 
 import (
-	"errors"
 	"slices"
 
 	"tidemark/segment"
@@ -41,25 +40,29 @@ func (b *Batch) Full() bool { return len(b.ops) >= batchOps }
 func (b *Batch) Reset() { b.ops = b.ops[:0] }
 
 // Empty takes a TRUNCATE of a table.
-func (b *Batch) Empty(t *Table) { b.ops = append(b.ops, op{t: t, kind: opEmpty}) }
+func (b *Batch) Empty(t *Table) {
+	t.reduced++
+	b.ops = append(b.ops, op{t: t, kind: opEmpty})
+}
 
 // Reduce takes a row operation of a table into a Batch. A table that turns out not to be one that can be folded is
 // given up: Table knows it no more.
-func (f *Folder) Reduce(b *Batch, t *Table, r *segment.Record) {
-	if err := f.reduce(b, t, r); err != nil {
+func (b *Batch) Reduce(t *Table, r *segment.Record) {
+	if err := b.reduce(t, r); err != nil {
 		t.given = err
 		b.ops = append(b.ops, op{t: t, kind: opGive})
 	}
 }
 
-func (f *Folder) reduce(b *Batch, t *Table, r *segment.Record) error {
-	if err := t.locate(r.Relation); err != nil {
+func (b *Batch) reduce(t *Table, r *segment.Record) error {
+	if err := t.first.locate(r.Relation); err != nil {
 		return err
 	}
-	old, row, moved, err := f.rows(t, r)
+	old, row, moved, err := t.first.rows(r)
 	if err != nil {
 		return err
 	}
+	t.reduced++
 	part := r.Op == segment.OpUpdate && slices.ContainsFunc(r.New, func(v segment.Value) bool { return v.Kind == segment.Unchanged })
 	switch {
 	case r.Op == segment.OpInsert:
@@ -72,35 +75,4 @@ func (f *Folder) reduce(b *Batch, t *Table, r *segment.Record) error {
 		b.ops = append(b.ops, op{t: t, key: row, kind: opUpdate, part: part})
 	}
 	return nil
-}
-
-// rows returns the hashes of the row that was and of the one that is, and whether an update changed the key.
-func (f *Folder) rows(t *Table, r *segment.Record) (old, row hash, moved bool, err error) {
-	if r.OldRole != 0 {
-		if old, err = f.hash(t, r.Old); err != nil {
-			return old, row, false, err
-		}
-	}
-	if r.Op == segment.OpDelete {
-		return old, row, false, nil
-	}
-	if row, err = f.hash(t, r.New); err != nil {
-		return old, row, false, err
-	}
-	return old, row, r.OldRole != 0 && old != row, nil
-}
-
-var errNoKey = errors.New("a key is null, very large, or was not sent")
-
-// hash returns the hash of a row's key.
-func (f *Folder) hash(t *Table, row []segment.Value) (hash, error) {
-	b := f.scratch[:0]
-	for _, i := range t.at {
-		if i >= len(row) || row[i].Kind != segment.Text || row[i].Large != nil {
-			return hash{}, errNoKey
-		}
-		b = appendKey(b, row[i].Data)
-	}
-	f.scratch = b
-	return f.sum(b), nil
 }

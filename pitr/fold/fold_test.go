@@ -182,7 +182,8 @@ func fold(t *testing.T, f *Folder, snapshot string, records []*segment.Record) (
 	g := &target{t: t, rows: map[string]row{}}
 	for {
 		passes++
-		require.NoError(t, noteAll(f, records))
+		marks, err := noteAll(f, records)
+		require.NoError(t, err)
 		f.EndNotes()
 		require.Empty(t, f.Given())
 		s, err := f.Snapshot(table, []string{"toast", "a", "x", "b"})
@@ -194,14 +195,18 @@ func fold(t *testing.T, f *Folder, snapshot string, records []*segment.Record) (
 		require.NoError(t, s.Check())
 		g.load(string(loaded))
 		require.Equal(t, int64(strings.Count(snapshot, "\n")-strings.Count(string(loaded), "\n")), rows.Dropped())
-		for i := 0; i < len(records); i++ {
-			if n := untilEmptied(records[i:]); n > 0 && f.PassOver(table, int64(n)) {
-				i += n - 1
-			} else if records[i] == nil {
-				f.DecideEmpty(table)
-			} else {
-				act(t, f, table, g, records[i])
+		// In any order, unless some operations are replayed in theirs.
+		parts := rand.Perm(len(marks) - 1)
+		if table.InOrder() {
+			slices.Sort(parts)
+		}
+		for n, p := range parts {
+			if n > 0 {
+				require.ErrorContains(t, f.Replayed(), otherwise, "a part is missing")
 			}
+			part := f.Read(marks[p], marks[p+1])
+			readAgain(t, part, g, records[p*markEach:min(len(records), (p+1)*markEach)])
+			require.NoError(t, part.End())
 		}
 		require.NoError(t, f.Replayed())
 		if !f.Next() {
@@ -210,24 +215,44 @@ func fold(t *testing.T, f *Folder, snapshot string, records []*segment.Record) (
 	}
 }
 
-// noteAll notes records, nil for a TRUNCATE, in batches.
-func noteAll(f *Folder, records []*segment.Record) error {
+// readAgain brings a part of the records to the target.
+func readAgain(t *testing.T, part *Reading, g *target, records []*segment.Record) {
+	t.Helper()
+	d := part.Table(7)
+	for i := 0; i < len(records); i++ {
+		if n := untilEmptied(records[i:]); n > 0 && d.PassOver(int64(n)) {
+			i += n - 1
+		} else if records[i] == nil {
+			d.Empty()
+		} else {
+			act(t, d, g, records[i])
+		}
+	}
+}
+
+const markEach = 100
+
+// noteAll notes records, nil for a TRUNCATE, in batches. There is a mark before each, and one at the end.
+func noteAll(f *Folder, records []*segment.Record) (marks []Mark, err error) {
 	var b Batch
 	for i, r := range records {
+		if i%markEach == 0 {
+			marks = append(marks, f.Mark())
+		}
 		if t := f.Table(7); t != nil && r == nil {
 			b.Empty(t)
 		} else if t != nil {
-			f.Reduce(&b, t, r)
+			b.Reduce(t, r)
 		}
-		if i%100 < 99 && i < len(records)-1 {
+		if (i+1)%markEach > 0 && i < len(records)-1 {
 			continue
 		}
 		if err := f.Note(&b); err != nil {
-			return err
+			return nil, err
 		}
 		b.Reset()
 	}
-	return nil
+	return append(marks, f.Mark()), nil
 }
 
 // untilEmptied is how many records, at most seven, come before a TRUNCATE.
@@ -246,11 +271,11 @@ func slow(r io.Reader, size int) io.Reader {
 	return iotest.OneByteReader(r)
 }
 
-func act(t *testing.T, f *Folder, table *Table, g *target, r *segment.Record) {
+func act(t *testing.T, d *Decider, g *target, r *segment.Record) {
 	t.Helper()
-	action, err := f.Decide(table, r)
+	action, err := d.Decide(r)
 	require.NoError(t, err)
-	if !table.InOrder() {
+	if !d.t.InOrder() {
 		require.Contains(t, []Action{Skip, Keep, Insert}, action)
 		require.False(t, action == Keep && r.Op != segment.OpInsert)
 	}
@@ -338,7 +363,8 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	note := func(records ...*segment.Record) (*Folder, error) {
 		f := New(0)
 		f.Add(7, "public.t", []string{"a", "b"})
-		return f, noteAll(f, records)
+		_, err := noteAll(f, records)
+		return f, err
 	}
 	for name, records := range map[string][]*segment.Record{
 		"insert twice": {insert, insert}, "insert after update": {update, insert}, "update after delete": {remove, update}, "delete twice": {insert, remove, remove},
@@ -366,10 +392,11 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	require.ErrorContains(t, read(f, "t\tk\tx"), "inside a row")
 	require.ErrorContains(t, read(f, "t\tk\tx\n"), "lacks columns")
 	require.ErrorContains(t, read(f, "t\tk\tx\t\\N\n"), "no key")
-	_, err = f.Decide(f.Table(7), insert)
+	d := f.Read(Mark{}, f.Mark()).Table(7)
+	_, err = d.Decide(insert)
 	require.NoError(t, err)
-	_, err = f.Decide(f.Table(7), insert)
-	require.ErrorContains(t, err, "otherwise than the first time")
+	_, err = d.Decide(insert)
+	require.ErrorContains(t, err, otherwise)
 }
 
 // TestTablesThatAreGivenUp can't be folded; that shows when their first operation comes.
@@ -387,7 +414,8 @@ func TestTablesThatAreGivenUp(t *testing.T) {
 		change(&rel, values)
 		f := New(0)
 		f.Add(7, "public.t", []string{"a", "b"})
-		require.NoError(t, noteAll(f, []*segment.Record{{Op: segment.OpUpdate, Relation: &rel, New: values}}))
+		_, err := noteAll(f, []*segment.Record{{Op: segment.OpUpdate, Relation: &rel, New: values}})
+		require.NoError(t, err)
 		require.Nil(t, f.Table(7), name)
 		require.NotEmpty(t, f.Given(), name)
 	}
@@ -429,7 +457,7 @@ func BenchmarkNote(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		update.New[3].Data = strconv.AppendInt(update.New[3].Data[:0], rnd.Int64N(1<<20), 10)
-		if f.Reduce(&batch, table, update); batch.Full() {
+		if batch.Reduce(table, update); batch.Full() {
 			if err := f.Note(&batch); err != nil {
 				b.Fatal(err)
 			}

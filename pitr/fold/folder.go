@@ -2,12 +2,9 @@ package fold
 
 import (
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"math"
-	"slices"
-
-	"tidemark/segment"
+	"sync"
 )
 
 // DefaultMemory bounds the hashes held, in bytes: those of eight million keys.
@@ -26,27 +23,27 @@ type Table struct {
 	live    int64 // rows more than there were at first or, when emptied, how many there are
 	emptied bool
 	number  uint64 // of the operation noted last
-	decided uint64 // of the operation decided last
+	reduced uint64 // of the operation reduced last
+	read    uint64 // how many operations were read again
 	emptyAt uint64 // number of the last TRUNCATE of this pass, 0 for none
 	tangled bool   // a row took over values from a row with another key
 	ordered bool   // some key's operations are replayed in order
 	given   error  // why the table can't be folded
 	lasts   *lasts // which operations are the last of a key; nil: the keys say
 
-	shape *segment.Relation // the definition last seen, and where its key is
-	at    []int
+	first view // of the first reading
 }
 
-// Folder folds the operations of several tables. One goroutine reduces operations, or decides about them; another may
-// note them meanwhile. Rows may be used by several once everything is noted.
+// Folder folds the operations of several tables. One goroutine reduces operations, another may note them meanwhile. Once
+// everything is noted, Rows and Readings may be used by several.
 type Folder struct {
 	memory      int64
 	seeds       [2]maphash.Seed
 	first, last uint64 // keys with such a first word are looked at
 	pass        int
 	tables      map[uint32]*Table // by OID at the source
-	scratch     []byte
-	sink        uint64 // so that touch is not found to be for nothing
+	mu          sync.Mutex        // of what Readings came to
+	sink        uint64            // so that touch is not found to be for nothing
 }
 
 // New makes a Folder without tables. Memory bounds what it holds, in bytes; 0: DefaultMemory.
@@ -60,7 +57,9 @@ func New(memory int64) *Folder {
 // Add has a table folded, by its OID at the source and the columns of its primary key, which is its replica
 // identity.
 func (f *Folder) Add(oid uint32, name string, key []string) {
-	f.tables[oid] = &Table{name: name, oid: oid, key: key}
+	t := &Table{name: name, oid: oid, key: key}
+	t.first = view{t: t, f: f}
+	f.tables[oid] = t
 }
 
 // Table returns a table that is folded; nil for others.
@@ -111,7 +110,7 @@ func (t *Table) Counts() Counts { return t.counts }
 func (t *Table) Live() (rows int64, emptied bool) { return t.live, t.emptied }
 
 // InOrder reports whether operations of some keys come in order, with updates and deletes; otherwise all
-// that Decide asks for are inserts.
+// that a Decider asks for are inserts.
 func (t *Table) InOrder() bool { return t.ordered }
 
 // mine reports whether a key is looked at in this pass.
@@ -149,7 +148,7 @@ func (f *Folder) Next() bool {
 	f.first, f.last = f.last+1, math.MaxUint64
 	f.pass++
 	for _, t := range f.tables {
-		t.keys, t.number, t.decided, t.emptyAt, t.lasts = keys{}, 0, 0, 0, nil
+		t.keys, t.number, t.reduced, t.read, t.emptyAt, t.lasts = keys{}, 0, 0, 0, 0, nil
 	}
 	return true
 }
@@ -179,47 +178,3 @@ type Contradiction struct{ Table, What string }
 func (c *Contradiction) Error() string { return "table " + c.Table + ": " + c.What }
 
 func refuse(t *Table, what string) error { return &Contradiction{Table: t.name, What: what} }
-
-// Types whose text is the same for the same value, and another for another: only by such keys are rows told apart
-// without asking the server. OIDs from src/include/catalog/pg_type.dat.
-var keyTypes = []uint32{
-	16, 17, 18, 19, 20, 21, 23, 25, 26, // bool, bytea, "char", name, int8, int2, int4, text, oid
-	1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, // bpchar, varchar, date, time, timestamp, timestamptz, numeric, uuid
-}
-
-// locate finds the key's columns in a definition.
-func (t *Table) locate(rel *segment.Relation) error {
-	if t.shape == rel {
-		return nil
-	}
-	at := make([]int, len(t.key))
-	for i, name := range t.key {
-		if at[i] = slices.IndexFunc(rel.Columns, func(c segment.Column) bool { return c.Name == name && c.Key() }); at[i] < 0 {
-			return errors.New("its replica identity is not the primary key that it had in the base snapshot")
-		}
-		if !slices.Contains(keyTypes, rel.Columns[at[i]].TypeOID) {
-			return fmt.Errorf("key column %s is of a type whose values are not told apart by their text", name)
-		}
-	}
-	n := 0
-	for _, c := range rel.Columns {
-		if c.Key() {
-			n++
-		}
-	}
-	if n != len(at) || rel.Identity != 'd' {
-		return errors.New("its replica identity is not the primary key that it had in the base snapshot")
-	}
-	t.shape, t.at = rel, at
-	return nil
-}
-
-// appendKey appends one column of a key so that no two keys look alike.
-func appendKey(b, v []byte) []byte {
-	n := len(v)
-	return append(append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24)), v...)
-}
-
-func (f *Folder) sum(b []byte) hash {
-	return hash{maphash.Bytes(f.seeds[0], b), maphash.Bytes(f.seeds[1], b)}
-}

@@ -1,12 +1,10 @@
 package fold
 
-import "tidemark/segment"
-
 // lasts has a bit for each operation of a table that is the last of a key whose row is there in the end. It takes the
 // place of the keys in the second reading: its bits are read in order, while every key is somewhere else in memory.
 type lasts struct {
 	bits []uint64
-	left hash // sums of the keys' hashes, less those that were met
+	left hash // sums of the keys' hashes, less those that Readings met
 }
 
 // lastsShare is the part of the memory that all bits together may take.
@@ -61,39 +59,5 @@ func (l *lasts) none(from, to uint64) bool {
 			return false
 		}
 	}
-	return true
-}
-
-// decideByLasts is Decide for a table whose last operations are listed.
-func (f *Folder) decideByLasts(t *Table, r *segment.Record) (Action, error) {
-	t.decided++
-	if !t.lasts.has(t.decided) {
-		return Skip, nil
-	}
-	if r.Op == segment.OpDelete {
-		return Skip, refuse(t, otherwise)
-	}
-	if err := t.locate(r.Relation); err != nil {
-		return Skip, err
-	}
-	h, err := f.hash(t, r.New)
-	if err != nil {
-		return Skip, err
-	}
-	t.lasts.left[0] -= h[0]
-	t.lasts.left[1] -= h[1]
-	if r.Op == segment.OpUpdate {
-		return Insert, nil
-	}
-	return Keep, nil
-}
-
-// PassOver reports whether Decide would say Skip of the next operations of a table, so many of them, and takes them
-// for decided if so.
-func (f *Folder) PassOver(t *Table, operations int64) bool {
-	if t.lasts == nil || !t.lasts.none(t.decided+1, t.decided+uint64(operations)) {
-		return false
-	}
-	t.decided += uint64(operations)
 	return true
 }
