@@ -76,12 +76,31 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	// What goes with a type has its name, which means nothing any more.
 	second(`CREATE TYPE fourth.arg AS (a int); CREATE FUNCTION takes(v fourth.arg, w int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION takes(v int) RETURNS int LANGUAGE sql AS 'SELECT 1'`)
 	second(`DROP TYPE fourth.arg CASCADE`)
+	second(`CREATE TYPE pg_temp.short AS (a int); CREATE FUNCTION takes_short(v short) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION takes_both(v pg_temp.short) RETURNS int LANGUAGE sql AS 'SELECT 1'`)
+	second(`DROP FUNCTION takes_short(short); DROP FUNCTION takes_both(pg_temp.short)`)
 	second(`CREATE SCHEMA fifth; CREATE TYPE fifth.arg AS (a int); CREATE FUNCTION fifth.takes(v fifth.arg[]) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE AGGREGATE fifth.all_of(*) (sfunc = int8inc, stype = int8, initcond = '0')`)
 	second(`DROP SCHEMA fifth CASCADE`)
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "moment_names_back", nil)
 	w.sameSchema("moment_names_back")
 	w.sameRows("moment_names_back")
+}
+
+// TestAlterIfExistsOfTheMoment: what IF EXISTS found at the source is found in the replay, under the name that its schema has by then.
+func TestAlterIfExistsOfTheMoment(t *testing.T) {
+	w := newWorld(t, "moment_exists", `CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, what text); CREATE TABLE s.u (id int); CREATE VIEW s.v AS SELECT id FROM s.t; CREATE VIEW s.w AS SELECT 1 AS one;
+CREATE MATERIALIZED VIEW s.m AS SELECT 1 AS a; CREATE INDEX i ON s.t (what); CREATE SEQUENCE s.q; CREATE SEQUENCE s.r; CREATE STATISTICS s.st ON id, what FROM s.t`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	first, second := w.session(), w.session()
+	first(`BEGIN; ALTER TABLE IF EXISTS s.t ADD COLUMN x int, ADD CHECK (id > 0), SET (fillfactor = 50); ALTER TABLE IF EXISTS s.t RENAME COLUMN what TO how; ALTER TABLE IF EXISTS s.t ALTER how SET STORAGE EXTERNAL;
+ALTER TABLE IF EXISTS s.t ENABLE ROW LEVEL SECURITY; ALTER TABLE IF EXISTS s.t OWNER TO pg_monitor; ALTER TABLE IF EXISTS s.u SET SCHEMA public; ALTER VIEW IF EXISTS s.v RENAME TO named; ALTER VIEW IF EXISTS s.named SET (security_barrier);
+ALTER VIEW IF EXISTS s.w OWNER TO pg_monitor; ALTER MATERIALIZED VIEW IF EXISTS s.m SET (fillfactor = 60); ALTER INDEX IF EXISTS s.i RENAME TO j; ALTER SEQUENCE IF EXISTS s.q INCREMENT BY 5; ALTER SEQUENCE IF EXISTS s.r RENAME TO called;
+ALTER STATISTICS IF EXISTS s.st SET STATISTICS 7; ALTER TABLE IF EXISTS s.no_such_table ADD COLUMN x int`)
+	second(`ALTER SCHEMA s RENAME TO later`)
+	first(`COMMIT`)
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "moment_exists_back", nil)
+	w.sameSchema("moment_exists_back")
 }
 
 // TestPrivilegesOfTheMoment: who may do what depends on what was there, and which default privileges held, when the statement ran, not

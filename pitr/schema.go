@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -82,6 +83,9 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 		sql = it.InitialSQL + sql
 	}
 	err := exec(ctx, conn, sql)
+	if it.RestorePass() == basesnapshot.PassACL {
+		err = r.grantAsOwner(ctx, conn, it, err)
+	}
 	if notValid, ok := withoutValidation(it, err); ok && r.o.AcceptInexact {
 		if err = exec(ctx, conn, notValid); err == nil {
 			r.mu.Lock()
@@ -111,6 +115,41 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 		return itemError(it, err)
 	}
 	return nil
+}
+
+// grantedBy matches privileges that another role than the owner granted, as pg_dump prints them.
+var grantedBy = regexp.MustCompile(`(?m)^SET SESSION AUTHORIZATION (.+);\n((?:GRANT|REVOKE) .+;\n)RESET SESSION AUTHORIZATION;\n`)
+
+// grantAsOwner executes an item's privileges again, those as the owner's that a role granted which may not: it was the owner when it did, and
+// got a successor whose transaction had begun before and didn't see them. No statement can make them its own.
+func (r *run) grantAsOwner(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem, err error) error {
+	pgErr, refused := asPgError(err)
+	refused = refused && pgErr.Code == "42501" || err == nil && conn.CustomData()[notGranted] == true
+	if !refused || !r.server.superuser {
+		return err
+	}
+	var roles [][]string // one alone where that does, so that the others' stay theirs
+	var all []string
+	for _, m := range grantedBy.FindAllStringSubmatch(it.SQL, -1) {
+		if !slices.Contains(all, m[1]) {
+			all, roles = append(all, m[1]), append(roles, []string{m[1]})
+		}
+	}
+	for _, who := range append(roles, all) {
+		sql := it.SQL
+		for _, role := range who {
+			sql = strings.ReplaceAll(sql, "SET SESSION AUTHORIZATION "+role+";\n", "SET SESSION AUTHORIZATION DEFAULT;\n")
+		}
+		delete(conn.CustomData(), notGranted)
+		if err = exec(ctx, conn, sql); err == nil && conn.CustomData()[notGranted] == nil {
+			r.note(fmt.Sprintf("privileges on %s that %s granted are the owner's here: it may not grant them any more", it.Name, strings.Join(who, ", ")))
+			return nil
+		}
+	}
+	if err == nil {
+		err = fault.New(fault.Failed, "", "a role that granted privileges may not do so any more")
+	}
+	return err
 }
 
 // markInherited says which columns a table only inherits, where its statement had to define them all.
