@@ -56,3 +56,41 @@ CREATE UNIQUE INDEX passing_pkey ON public.passing USING btree (id)`, server.Mus
 	w.restore(Target{Kind: ToLatest}, "revalidated_3", nil)
 	require.Equal(t, server.MustQuery(t, "revalidated", indexes), server.MustQuery(t, "revalidated_3", indexes))
 }
+
+// A new type of a column makes its indexes anew, with other OIDs and whether the table is rewritten or not; REFRESH builds
+// those of a materialized view. What was invalid among them comes to be valid by a statement that says nothing of it.
+func TestIndexesThatATypeOrARefreshMakesValid(t *testing.T) {
+	w := newWorld(t, "widened", `CREATE TABLE wide (id int PRIMARY KEY, v varchar(200), n int); INSERT INTO wide VALUES (1, 'x', 1), (2, 'x', 1);
+CREATE TABLE also (v varchar(200)); ALTER TABLE also REPLICA IDENTITY FULL; INSERT INTO also VALUES ('x'), ('x');
+CREATE TABLE fed (v int); ALTER TABLE fed REPLICA IDENTITY FULL; INSERT INTO fed VALUES (1), (1); CREATE MATERIALIZED VIEW m AS TABLE fed`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	for _, sql := range []string{
+		"CREATE UNIQUE INDEX CONCURRENTLY wide_v ON wide (v)", `CREATE UNIQUE INDEX CONCURRENTLY "wide n" ON wide (n)`,
+		"CREATE UNIQUE INDEX CONCURRENTLY m_v ON m (v)", "CREATE UNIQUE INDEX CONCURRENTLY also_v ON also (v)",
+	} {
+		_, err := w.conn.PgConn().Exec(context.Background(), sql).ReadAll()
+		require.Error(t, err, sql)
+	}
+	w.sql("UPDATE wide SET v = id, n = id; DELETE FROM also; DELETE FROM fed; COMMENT ON INDEX wide_v IS 'left'")
+	w.sql("ALTER TABLE wide ALTER id SET STATISTICS 7; CREATE INDEX wide_id ON wide (id)") // none of it about them
+	w.sql("BEGIN; SAVEPOINT s; ALTER TABLE wide ALTER v TYPE varchar(300); ROLLBACK TO s; REFRESH MATERIALIZED VIEW m; ROLLBACK")
+	before := w.here()
+	w.sql("ALTER TABLE wide ALTER v TYPE varchar(500); ALTER TABLE wide ADD gone int; ALTER TABLE wide DROP gone, ALTER n TYPE bigint; REFRESH MATERIALIZED VIEW m")
+	w.sql("ALTER TABLE wide ALTER v TYPE varchar(600); REFRESH MATERIALIZED VIEW m") // valid by now
+	made := w.here()
+	w.sql("BEGIN; DROP INDEX also_v; CREATE INDEX also_v ON also (v); ALTER TABLE also ALTER v TYPE text; COMMIT; ALTER INDEX wide_v RENAME TO wide_w; DROP INDEX m_v")
+	w.archive()
+
+	const indexes = `select string_agg(pg_get_indexdef(indexrelid) || coalesce(' ' || obj_description(indexrelid), ''), E'\n' order by indexrelid::regclass::text)
+from pg_index join pg_class c on c.oid = indrelid where relnamespace = 'public'::regnamespace and indisvalid`
+	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "widened_1", nil)
+	require.Equal(t, "CREATE INDEX wide_id ON public.wide USING btree (id)\nCREATE UNIQUE INDEX wide_pkey ON public.wide USING btree (id)", server.MustQuery(t, "widened_1", indexes))
+	w.restore(Target{Kind: ToLSN, LSN: made, Exclusive: true}, "widened_2", nil)
+	require.Equal(t, `CREATE UNIQUE INDEX "wide n" ON public.wide USING btree (n)
+CREATE UNIQUE INDEX m_v ON public.m USING btree (v)
+CREATE INDEX wide_id ON public.wide USING btree (id)
+CREATE UNIQUE INDEX wide_pkey ON public.wide USING btree (id)
+CREATE UNIQUE INDEX wide_v ON public.wide USING btree (v) left`, server.MustQuery(t, "widened_2", indexes))
+	w.restore(Target{Kind: ToLatest}, "widened_3", nil)
+	require.Equal(t, server.MustQuery(t, "widened", indexes), server.MustQuery(t, "widened_3", indexes))
+}

@@ -133,11 +133,24 @@ BEGIN
 END
 $tidemark$;
 
--- ddl_revived are the indexes that were invalid before their table was rewritten. The rewrite has built them anew.
-CREATE FUNCTION tidemark.ddl_revived() RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
+-- ddl_invalid are the indexes that CREATE INDEX CONCURRENTLY makes at the moment, or has left.
+CREATE FUNCTION tidemark.ddl_invalid() RETURNS jsonb LANGUAGE plpgsql AS $tidemark$
+BEGIN
+  RETURN (SELECT jsonb_agg(jsonb_build_object('oid', i.indexrelid::bigint, 'table', i.indrelid::bigint, 'name', c.relname))
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid AND c.relkind = 'i');
+END
+$tidemark$;
+
+-- ddl_revived are the indexes that were invalid before the command and that it has built: anew with its table, or another one in their place
+-- for a column's new type. What others have built meanwhile is theirs.
+CREATE FUNCTION tidemark.ddl_revived(tag text) RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
 BEGIN
   RETURN ARRAY(SELECT i.indexrelid FROM regexp_split_to_table(tidemark.ddl_recall('invalid'), ' ') w JOIN pg_index i ON i.indexrelid = nullif(w, '')::oid
-    WHERE i.indisvalid ORDER BY i.indexrelid);
+    WHERE i.indisvalid
+    UNION SELECT i.indexrelid FROM jsonb_to_recordset(nullif(tidemark.ddl_recall('before'), '')::jsonb) b(oid oid, "table" oid, name name)
+    JOIN pg_index i ON i.indrelid = b."table" JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = b.name
+    WHERE i.indisvalid AND i.xmin IN (SELECT tidemark.ddl_xids()) AND (i.indexrelid <> b.oid OR tag = 'REFRESH MATERIALIZED VIEW')
+    ORDER BY 1);
 END
 $tidemark$;
 
@@ -185,7 +198,7 @@ DECLARE
   statement text;
   made boolean := false;    -- the statement is the catalog's text, not the user's
   first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
-  revived oid[] := tidemark.ddl_revived(); -- state then holds after the message that makes these
+  revived oid[] := tidemark.ddl_revived(tag); -- state then holds after the message that makes these
   o record;
 BEGIN
   FOR o IN SELECT * FROM tidemark.ddl_objects() x ORDER BY x.n LOOP
@@ -376,6 +389,9 @@ BEGIN
   IF event = 'ddl_command_start' AND tag = 'ALTER DEFAULT PRIVILEGES' THEN
     PERFORM tidemark.ddl_remember('defaults', tidemark.ddl_defaults());
     RETURN;
+  ELSIF event = 'ddl_command_start' AND tag !~ 'EXTENSION$' THEN
+    PERFORM tidemark.ddl_remember('before', coalesce(tidemark.ddl_invalid()::text, ''));
+    RETURN;
   ELSIF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
     PERFORM tidemark.ddl_remember('extension', (depth + 1)::text);
     RETURN;
@@ -420,6 +436,7 @@ BEGIN
     PERFORM tidemark.ddl_message(tag, account, settings, stack, false, true);
   END IF;
   IF event = 'ddl_command_end' THEN
+    PERFORM tidemark.ddl_remember('before', '');
     PERFORM tidemark.ddl_remember('rewritten', '');
   END IF;
 END
