@@ -41,8 +41,9 @@ type schemaMoment struct {
 // which is the first (1), and TIDEMARK_TEST_KEEP a folder for the archive and the journal of each failure.
 func TestSchemaChangesComeThrough(t *testing.T) {
 	t.Parallel()
-	source := postgres.Start(t, postgres.Options{Settings: map[string]string{"max_connections": "100"}})
-	target := postgres.Start(t, postgres.Options{})
+	// Many databases are made and dropped: their catalogs fit into the buffers.
+	source := postgres.Start(t, postgres.Options{Settings: map[string]string{"max_connections": "100", "shared_buffers": "256MB"}})
+	target := postgres.Start(t, postgres.Options{Settings: map[string]string{"shared_buffers": "256MB"}})
 	first, seeds := number(t, "TIDEMARK_TEST_SEED", 1), number(t, "TIDEMARK_TEST_SEEDS", 20)
 	if os.Getenv("TIDEMARK_TEST_SEED") != "" && os.Getenv("TIDEMARK_TEST_SEEDS") == "" {
 		seeds = 1

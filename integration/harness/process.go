@@ -130,18 +130,23 @@ func (p *Process) Running() bool {
 func (p *Process) Stderr() string { return p.stderr.String() }
 
 // WaitFor polls a condition until it holds, and fails the test when the program ends before, or after
-// the limit.
+// the limit. A condition that is dear to ask for, as one that starts a program, is asked for less often: else
+// what is waited for would have to share the processors with the question.
 func (p *Process) WaitFor(tb TB, what string, limit time.Duration, condition func() bool) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	for !condition() {
+	for {
+		asked := time.Now()
+		if condition() {
+			return
+		}
 		select {
 		case <-p.done:
 			tb.Fatalf("%s ended with exit code %d before %s:\n%s", p.name, p.result.Code, what, tail(p.Stderr(), 4000))
 		case <-ctx.Done():
 			tb.Fatalf("%s: no %s after %s:\n%s", p.name, what, limit, tail(p.Stderr(), 4000))
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(max(50*time.Millisecond, 4*time.Since(asked))):
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -387,7 +388,7 @@ func (e *execution) under(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	_, err = queryOn(ctx, conn, `
 select set_config(key, value, true) from json_each_text($1::json)
-where exists (select from pg_catalog.pg_settings where name = key)`, string(carried))
+where current_setting(key, true) is not null`, string(carried))
 	return err
 }
 
@@ -500,12 +501,39 @@ func About(m *ddl.Message) string {
 	return strings.Join(m.Tables, ", ")
 }
 
+// keptQueries is where a connection's CustomData has what queryKept has prepared, text to name.
+const keptQueries = "tidemark.kept"
+
+// queryKept is queryOn for constant texts that ask the catalog again and again, on a connection that runs nobody else's
+// statements: they take longer to plan than to run, and stay prepared.
+func queryKept(ctx context.Context, conn *pgconn.PgConn, sql string, params ...string) ([][][]byte, error) {
+	kept, _ := conn.CustomData()[keptQueries].(map[string]string)
+	if kept == nil {
+		kept = map[string]string{}
+		conn.CustomData()[keptQueries] = kept
+	}
+	name, ok := kept[sql]
+	if !ok {
+		name = "tidemark_" + strconv.Itoa(len(kept))
+		if _, err := conn.Prepare(ctx, name, sql, nil); err != nil {
+			return nil, err
+		}
+		kept[sql] = name
+	}
+	res := conn.ExecPrepared(ctx, name, inText(params), nil, nil).Read()
+	return res.Rows, res.Err
+}
+
 // queryOn runs a query with text parameters and results.
 func queryOn(ctx context.Context, conn *pgconn.PgConn, sql string, params ...string) ([][][]byte, error) {
+	res := conn.ExecParams(ctx, sql, inText(params), nil, nil, nil).Read()
+	return res.Rows, res.Err
+}
+
+func inText(params []string) [][]byte {
 	values := make([][]byte, len(params))
 	for i, p := range params {
 		values[i] = []byte(p)
 	}
-	res := conn.ExecParams(ctx, sql, values, nil, nil, nil).Read()
-	return res.Rows, res.Err
+	return values
 }

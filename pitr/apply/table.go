@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
 	"tidemark/segment"
@@ -447,15 +446,15 @@ func sameSet(a, b []int) bool {
 // query runs a catalog query with text parameters and results, on the connection kept for that, or in
 // atomic mode inside the open batch.
 func (a *Applier) query(ctx context.Context, sql string, params ...string) (rows [][][]byte, err error) {
-	read := func(ctx context.Context, conn *pgconn.PgConn) (err error) {
-		rows, err = queryOn(ctx, conn, sql, params...)
-		return fault.Wrap(err, codeOf(err), "", "read the target's catalog")
-	}
+	read := func(err error) error { return fault.Wrap(err, codeOf(err), "", "read the target's catalog") }
 	if a.meta != nil {
-		err = read(ctx, a.meta)
-	} else {
-		err = a.sendWait(a.workers[0], command{do: func(ctx context.Context, w *worker) error { return read(ctx, w.conn) }})
+		rows, err = queryKept(ctx, a.meta, sql, params...)
+		return rows, read(err)
 	}
+	err = a.sendWait(a.workers[0], command{do: func(ctx context.Context, w *worker) (err error) {
+		rows, err = queryOn(ctx, w.conn, sql, params...)
+		return read(err)
+	}})
 	return rows, err
 }
 
