@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -93,4 +94,61 @@ CREATE UNIQUE INDEX wide_pkey ON public.wide USING btree (id)
 CREATE UNIQUE INDEX wide_v ON public.wide USING btree (v) left`, server.MustQuery(t, "widened_2", indexes))
 	w.restore(Target{Kind: ToLatest}, "widened_3", nil)
 	require.Equal(t, server.MustQuery(t, "widened", indexes), server.MustQuery(t, "widened_3", indexes))
+}
+
+// What other sessions do to an index before it is valid has no message: the one of CREATE INDEX CONCURRENTLY has the index as the
+// catalog has it. Whoever of them ends first is waited for.
+func TestIndexesRenamedWhileTheyAreMade(t *testing.T) {
+	w := newWorld(t, "renamed_early", "CREATE TABLE t (id int PRIMARY KEY, a int, b int)")
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql(`CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); END $$;
+CREATE EVENT TRIGGER zz_hold ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION hold()`)
+	holds, renames, begins := w.session(), w.session(), make(chan error, 1)
+	create := func(sql string) { // until all that is left is to call it valid
+		go func() { begins <- server.Exec(context.Background(), w.db, sql) }()
+		require.Eventually(t, func() bool {
+			return server.MustQuery(t, w.db, "SELECT count(*) FROM pg_stat_progress_create_index WHERE phase = 'waiting for old snapshots'") == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+	}
+	waits := func(what string) {
+		require.Eventually(t, func() bool {
+			return server.MustQuery(t, w.db, "SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE NOT l.granted AND l.locktype = 'advisory' AND a.query ~ '^"+what+"'") == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+	}
+
+	// The index gets another name before it is valid, and is valid before that is committed.
+	holds("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+	create("CREATE INDEX CONCURRENTLY early ON t (a)")
+	renames("BEGIN; ALTER INDEX early RENAME TO earlier; COMMENT ON INDEX earlier IS 'soon'")
+	holds("COMMIT")
+	waits("CREATE INDEX")
+	renames("COMMIT")
+	require.NoError(t, <-begins)
+
+	// The index is as good as made, and its message written, when it gets another name.
+	holds("SELECT pg_advisory_lock(77)")
+	go func() { begins <- server.Exec(context.Background(), w.db, "CREATE INDEX CONCURRENTLY late ON t (b)") }()
+	waits("CREATE INDEX")
+	renamed := make(chan error, 1)
+	go func() { renamed <- server.Exec(context.Background(), w.db, "ALTER INDEX late RENAME TO later") }()
+	waits("ALTER INDEX")
+	holds("SELECT pg_advisory_unlock(77)")
+	require.NoError(t, <-begins)
+	require.NoError(t, <-renamed)
+
+	// Whoever doesn't end soon isn't waited for, and the archive says that it doesn't know.
+	made := w.here()
+	holds("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+	create("CREATE INDEX CONCURRENTLY unknown ON t (a, b)")
+	renames("BEGIN; ALTER INDEX unknown RENAME TO known")
+	holds("COMMIT")
+	require.NoError(t, <-begins)
+	renames("COMMIT")
+	w.archive()
+
+	w.restore(Target{Kind: ToLSN, LSN: made, Exclusive: true}, "renamed_early_1", nil)
+	require.Equal(t, "earlier soon, later -, t_pkey -", server.MustQuery(t, "renamed_early_1",
+		"SELECT string_agg(indexrelid::regclass::text || ' ' || coalesce(obj_description(indexrelid), '-'), ', ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 't'::regclass"))
+	_, err := w.try(w.store, "renamed_early_2", func(o *Options) { o.Create = true })
+	require.ErrorContains(t, err, "another session changed the index that CREATE INDEX CONCURRENTLY made")
 }

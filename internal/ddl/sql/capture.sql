@@ -133,6 +133,40 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_meet makes those wait for each other who end CREATE INDEX CONCURRENTLY, whose message has the index as the catalog has it, and who
+-- change that index: before it is valid their statements have no message (see ddl_objects). Without, one that was not committed
+-- when the catalog was read and began before the index was valid would be in no message. Returns why it can't tell.
+CREATE FUNCTION tidemark.ddl_meet(tag text) RETURNS text LANGUAGE plpgsql SET lock_timeout = '500ms' AS $tidemark$
+DECLARE
+  reason text := 'another session changed the index that CREATE INDEX CONCURRENTLY made, at the same moment';
+  fixed boolean := current_setting('transaction_isolation') NOT LIKE 'read %'; -- it reads the catalog as of a moment before the wait
+  o record;
+BEGIN
+  IF tag = 'CREATE INDEX' THEN -- CONCURRENTLY if an earlier transaction wrote its row
+    FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid
+      WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND x.xmin NOT IN (SELECT tidemark.ddl_xids()) LOOP
+      IF NOT pg_try_advisory_xact_lock(hashtext('tidemark index'), o.key) THEN
+        PERFORM pg_advisory_xact_lock(hashtext('tidemark index'), o.key);
+        IF fixed THEN
+          RETURN reason;
+        END IF;
+      END IF;
+    END LOOP;
+  ELSIF tag IN ('ALTER INDEX', 'ALTER TABLE', 'COMMENT') THEN
+    FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid JOIN pg_index i ON i.indexrelid = x.oid
+      WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND NOT i.indisvalid LOOP
+      PERFORM pg_advisory_xact_lock_shared(hashtext('tidemark index'), o.key);
+      IF fixed THEN
+        RETURN reason;
+      END IF;
+    END LOOP;
+  END IF;
+  RETURN NULL;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+  RETURN reason;
+END
+$tidemark$;
+
 -- ddl_invalid are the indexes that CREATE INDEX CONCURRENTLY makes at the moment, or has left.
 CREATE FUNCTION tidemark.ddl_invalid() RETURNS jsonb LANGUAGE plpgsql AS $tidemark$
 BEGIN
@@ -188,6 +222,7 @@ DECLARE
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   state jsonb;
+  unmet text := CASE WHEN ending THEN tidemark.ddl_meet(tag) END; -- why the message may miss what another session did
   -- The texts of expressions come from caches: a server process hears what others have changed when it takes a lock on a table that it
   -- doesn't hold yet. This takes one, and gives it back.
   heard bigint := pg_relation_size('tidemark.ddl_space'::regclass);
@@ -250,7 +285,7 @@ BEGIN
   IF stack <> '' AND strpos(objects::text || dropped::text, '"\n') > 0 THEN
     statement := '';
   END IF;
-  IF objects = '[]' AND dropped = '[]' AND anonymous = 0 AND tag <> 'DROP OWNED' OR tag ~ 'SUBSCRIPTION$|^REINDEX$' THEN
+  IF objects = '[]' AND dropped = '[]' AND anonymous = 0 AND unmet IS NULL AND tag <> 'DROP OWNED' OR tag ~ 'SUBSCRIPTION$|^REINDEX$' THEN
     RETURN; -- temporary things only, or nothing was done (IF EXISTS)
   END IF;
   IF anonymous > 0 AND tag IN ('GRANT', 'REVOKE') AND statement <> ''
@@ -287,6 +322,10 @@ BEGIN
   ELSIF NOT first_rows THEN
     SELECT i.reason, i.tables INTO why, touched
     FROM tidemark.ddl_inexact(statement, tag, conforming, relations || touched, tidemark.ddl_recall('rewritten')) i;
+  END IF;
+  IF unmet IS NOT NULL THEN
+    why := unmet;
+    touched := relations || touched;
   END IF;
   IF tag = 'CREATE EXTENSION' OR tag = 'ALTER EXTENSION' AND upper(statement) ~ '\yUPDATE\y' THEN
     SELECT objects || coalesce(jsonb_agg(jsonb_build_object('type', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, 'schema', n.nspname, 'name', c.relname,
