@@ -122,7 +122,7 @@ func measure(ctx context.Context, l *lab.Lab, s rows.Scenario, want func(string)
 		Stage: stage, Want: want,
 		Add: func(r report.Row) {
 			if want(r.Name) {
-				r.Commit = results.Commit
+				r.Commit, r.Machine = results.Commit, results.Machine
 				results.Rows = append(results.Rows, r)
 				_ = r.Print(os.Stdout)
 			}

@@ -15,8 +15,8 @@ const (
 // Markdown returns the rows as a table, with what they were measured on.
 func (r *Results) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s; %d cores; %s; commit %s, %s; medians of %d runs, interleaved.\n\n", r.Postgres, r.Cores, r.Machine, r.Commit, r.Began.Format("2006-01-02"), r.Runs)
-	b.WriteString("| name | what | transport | rows a transaction | ours | the other | value | goal | |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&b, "%s; %d cores; last measured %s; medians of %d runs, interleaved.\n\n", r.Postgres, r.Cores, r.Began.Format("2006-01-02"), r.Runs)
+	b.WriteString("| name | what | transport | rows a transaction | ours | the other | value | goal | | commit, processor |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, row := range r.Rows {
 		other := ""
 		if row.Theirs != nil {
@@ -26,10 +26,17 @@ func (r *Results) Markdown() string {
 		if row.Unit != "" {
 			value += " " + row.Unit
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.4g %s | %s | **%s** | %s | %s |\n", row.Name, row.What, row.Transport, row.Rows,
-			Median(row.Ours.Runs), row.Ours.Unit, other, value, row.Goal, row.Verdict())
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.4g %s | %s | **%s** | %s | %s | %s, %s |\n", row.Name, row.What, row.Transport, row.Rows,
+			Median(row.Ours.Runs), row.Ours.Unit, other, value, row.Goal, row.Verdict(),
+			row.Commit, processor(row.Machine))
 	}
 	return b.String()
+}
+
+// processor is the first part of a machine's description.
+func processor(machine string) string {
+	name, _, _ := strings.Cut(machine, ",")
+	return name
 }
 
 // WriteTable puts the table into a page, in place of the one that it has.

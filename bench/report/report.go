@@ -56,7 +56,8 @@ type Row struct {
 	Ours      Side     `json:"ours"`
 	Theirs    *Side    `json:"theirs,omitempty"`
 	Notes     []string `json:"notes,omitempty"`
-	Commit    string   `json:"commit,omitempty"` // of the code that was measured
+	Commit    string   `json:"commit,omitempty"`  // of the code that was measured
+	Machine   string   `json:"machine,omitempty"` // that it was measured on: rows are kept from run to run
 }
 
 // Median returns the middle of values, of an even number the lower one.
