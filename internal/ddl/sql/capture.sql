@@ -140,27 +140,29 @@ CREATE FUNCTION tidemark.ddl_meet(tag text) RETURNS text LANGUAGE plpgsql SET lo
 DECLARE
   reason text := 'another session changed the index that CREATE INDEX CONCURRENTLY made, at the same moment';
   fixed boolean := current_setting('transaction_isolation') NOT LIKE 'read %'; -- it reads the catalog as of a moment before the wait
+  space int := hashtext('tidemark index');
+  met boolean; -- others may have changed it since that moment
   o record;
 BEGIN
-  IF tag = 'CREATE INDEX' THEN -- CONCURRENTLY if an earlier transaction wrote its row
-    FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid
-      WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND x.xmin NOT IN (SELECT tidemark.ddl_xids()) LOOP
-      IF NOT pg_try_advisory_xact_lock(hashtext('tidemark index'), o.key) THEN
-        PERFORM pg_advisory_xact_lock(hashtext('tidemark index'), o.key);
-        IF fixed THEN
-          RETURN reason;
-        END IF;
-      END IF;
-    END LOOP;
-  ELSIF tag IN ('ALTER INDEX', 'ALTER TABLE', 'COMMENT') THEN
-    FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid JOIN pg_index i ON i.indexrelid = x.oid
-      WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND NOT i.indisvalid LOOP
-      PERFORM pg_advisory_xact_lock_shared(hashtext('tidemark index'), o.key);
-      IF fixed THEN
-        RETURN reason;
-      END IF;
-    END LOOP;
+  IF tag NOT IN ('CREATE INDEX', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT') THEN
+    RETURN NULL;
   END IF;
+  -- CREATE INDEX was CONCURRENTLY if an earlier transaction wrote the index's row.
+  FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid JOIN pg_index i ON i.indexrelid = x.oid
+    WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND CASE tag WHEN 'CREATE INDEX' THEN x.xmin NOT IN (SELECT tidemark.ddl_xids()) ELSE NOT i.indisvalid END LOOP
+    IF tag <> 'CREATE INDEX' THEN
+      met := true;
+      PERFORM pg_advisory_xact_lock_shared(space, o.key);
+    ELSE
+      met := NOT pg_try_advisory_xact_lock(space, o.key);
+      IF met THEN
+        PERFORM pg_advisory_xact_lock(space, o.key);
+      END IF;
+    END IF;
+    IF met AND fixed THEN
+      RETURN reason;
+    END IF;
+  END LOOP;
   RETURN NULL;
 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
   RETURN reason;
@@ -178,13 +180,14 @@ $tidemark$;
 -- ddl_revived are the indexes that were invalid before the command and that it has built: anew with its table, or another one in their place
 -- for a column's new type. What others have built meanwhile is theirs.
 CREATE FUNCTION tidemark.ddl_revived(tag text) RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  rewritten text := tidemark.ddl_recall('rewritten');
 BEGIN
-  RETURN ARRAY(SELECT i.indexrelid FROM regexp_split_to_table(tidemark.ddl_recall('invalid'), ' ') w JOIN pg_index i ON i.indexrelid = nullif(w, '')::oid
-    WHERE i.indisvalid
-    UNION SELECT i.indexrelid FROM jsonb_to_recordset(nullif(tidemark.ddl_recall('before'), '')::jsonb) b(oid oid, "table" oid, name name)
+  RETURN ARRAY(SELECT i.indexrelid FROM jsonb_to_recordset(nullif(tidemark.ddl_recall('invalid'), '')::jsonb) b(oid oid, "table" oid, name name)
     JOIN pg_index i ON i.indrelid = b."table" JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = b.name
-    WHERE i.indisvalid AND i.xmin IN (SELECT tidemark.ddl_xids()) AND (i.indexrelid <> b.oid OR tag = 'REFRESH MATERIALIZED VIEW')
-    ORDER BY 1);
+    WHERE i.indisvalid AND i.xmin IN (SELECT tidemark.ddl_xids())
+      AND (i.indexrelid <> b.oid OR tag = 'REFRESH MATERIALIZED VIEW' OR strpos(' ' || rewritten, format(' %s:', b."table")) > 0)
+    ORDER BY i.indexrelid);
 END
 $tidemark$;
 
@@ -429,7 +432,7 @@ BEGIN
     PERFORM tidemark.ddl_remember('defaults', tidemark.ddl_defaults());
     RETURN;
   ELSIF event = 'ddl_command_start' AND tag !~ 'EXTENSION$' THEN
-    PERFORM tidemark.ddl_remember('before', coalesce(tidemark.ddl_invalid()::text, ''));
+    PERFORM tidemark.ddl_remember('invalid', coalesce(tidemark.ddl_invalid()::text, ''));
     RETURN;
   ELSIF event = 'ddl_command_start' THEN -- of an extension: what its script does, also to extensions, is part of the one statement
     PERFORM tidemark.ddl_remember('extension', (depth + 1)::text);
@@ -445,10 +448,6 @@ BEGIN
   IF event = 'table_rewrite' THEN
     PERFORM tidemark.ddl_remember('rewritten', concat_ws(' ', nullif(tidemark.ddl_recall('rewritten'), ''),
       pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()::text));
-    IF EXISTS (SELECT FROM pg_index i WHERE i.indrelid = pg_event_trigger_table_rewrite_oid() AND NOT i.indisvalid) THEN
-      PERFORM tidemark.ddl_remember('invalid', concat_ws(' ', nullif(tidemark.ddl_recall('invalid'), ''),
-        (SELECT string_agg(i.indexrelid::text, ' ') FROM pg_index i WHERE i.indrelid = pg_event_trigger_table_rewrite_oid() AND NOT i.indisvalid)));
-    END IF;
     RETURN;
   END IF;
   IF account IS NULL THEN
@@ -475,7 +474,7 @@ BEGIN
     PERFORM tidemark.ddl_message(tag, account, settings, stack, false, true);
   END IF;
   IF event = 'ddl_command_end' THEN
-    PERFORM tidemark.ddl_remember('before', '');
+    PERFORM tidemark.ddl_remember('invalid', '');
     PERFORM tidemark.ddl_remember('rewritten', '');
   END IF;
 END

@@ -65,7 +65,7 @@ $tidemark$;
 -- ALWAYS: also in sessions with session_replication_role = replica. Of one event, triggers fire in the order of their names.
 CREATE EVENT TRIGGER "00_tidemark_account_drop" ON sql_drop EXECUTE FUNCTION tidemark.ddl_account();
 CREATE EVENT TRIGGER "00_tidemark_account_end" ON ddl_command_end EXECUTE FUNCTION tidemark.ddl_account();
-CREATE EVENT TRIGGER "00_tidemark_start" ON ddl_command_start WHEN TAG IN ('CREATE EXTENSION', 'ALTER EXTENSION', 'ALTER DEFAULT PRIVILEGES', 'ALTER TABLE', 'REFRESH MATERIALIZED VIEW') EXECUTE FUNCTION tidemark.ddl_event();
+CREATE EVENT TRIGGER "00_tidemark_start" ON ddl_command_start WHEN TAG IN ('CREATE EXTENSION', 'ALTER EXTENSION', 'ALTER DEFAULT PRIVILEGES', 'ALTER TABLE', 'ALTER TYPE', 'ALTER MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW') EXECUTE FUNCTION tidemark.ddl_event();
 CREATE EVENT TRIGGER "00_tidemark_drop" ON sql_drop EXECUTE FUNCTION tidemark.ddl_event();
 CREATE EVENT TRIGGER "00_tidemark_rewrite" ON table_rewrite EXECUTE FUNCTION tidemark.ddl_event();
 CREATE EVENT TRIGGER "00_tidemark_end" ON ddl_command_end EXECUTE FUNCTION tidemark.ddl_event();
