@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"slices"
 
 	"tidemark/catalog"
@@ -36,18 +37,32 @@ func (a *Archive) Index(ctx context.Context, e catalog.Entry) (*segment.Index, e
 	return a.index(ctx, e, 0)
 }
 
-// Segment reads the operations of a segment entry, whose parts next gives in order and then io.EOF. An
-// error of the reader becomes a fault by SegmentError. The caller closes the Reader.
-func (a *Archive) Segment(e catalog.Entry, next func() (segment.PartFile, error)) *segment.Reader {
-	return segment.NewReader(next, segment.ReaderOptions{LargeValue: largeValue, Expect: a.identity(e)})
+// Segment gives the operations of a segment entry, whose parts next gives in order and then io.EOF. A record is
+// valid until the next one is asked for. An error is a fault, and the last thing given.
+func (a *Archive) Segment(e catalog.Entry, next func() (segment.PartFile, error)) iter.Seq2[*segment.Record, error] {
+	return a.records(e, next, segment.ReaderOptions{})
 }
 
-// SegmentError turns an error met in reading a segment entry into a fault; io.EOF and nil stay what they are.
-func SegmentError(e catalog.Entry, err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		return err
+// records is Segment for some of the rows: options say which.
+func (a *Archive) records(e catalog.Entry, next func() (segment.PartFile, error), o segment.ReaderOptions) iter.Seq2[*segment.Record, error] {
+	o.LargeValue, o.Expect = largeValue, a.identity(e)
+	return func(yield func(*segment.Record, error) bool) {
+		reader := segment.NewReader(next, o)
+		defer reader.Close()
+		for {
+			rec, err := reader.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(nil, objectError(err, e.Segment.Objects[0].Key))
+				return
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
 	}
-	return objectError(err, e.Segment.Objects[0].Key)
 }
 
 // Parts returns the objects of a segment entry, in order; none for other kinds of entry.

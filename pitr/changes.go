@@ -3,7 +3,6 @@ package pitr
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"regexp"
 	"slices"
@@ -41,19 +40,12 @@ func partFile(o catalog.Object, data []byte) segment.PartFile {
 
 // scanChanges reads the schema changes from a segment's parts.
 func (a *Archive) scanChanges(e catalog.Entry, next func() (segment.PartFile, error)) ([]apply.Announced, error) {
-	reader := segment.NewReader(next, segment.ReaderOptions{
-		Want: func(*segment.Relation) bool { return false }, LargeValue: largeValue, Expect: a.identity(e),
-	})
-	defer reader.Close()
+	noRows := func(*segment.Relation) bool { return false }
 	var out []apply.Announced
 	var at segment.LSN
-	for {
-		rec, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
+	for rec, err := range a.records(e, next, segment.ReaderOptions{Want: noRows}) {
 		if err != nil {
-			return nil, objectError(err, e.Segment.Objects[0].Key)
+			return nil, err
 		}
 		switch rec.Op {
 		case segment.OpBegin:
@@ -65,6 +57,7 @@ func (a *Archive) scanChanges(e catalog.Entry, next func() (segment.PartFile, er
 			}
 		}
 	}
+	return out, nil
 }
 
 // announce tells the applier of the schema changes of an entry that are to be replayed, and notes which tables

@@ -2,8 +2,6 @@ package pitr
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"tidemark/segment"
 )
@@ -52,21 +50,10 @@ func (s *segmentParts) read(how look) error {
 	if e.From < r.plan.Snapshot.LSN || e.To > r.plan.Cut {
 		pass = nil // some of its rows don't count
 	}
-	reader := segment.NewReader(s.next, segment.ReaderOptions{
-		Want:       how.want,
-		Pass:       pass,
-		LargeValue: largeValue,
-		Expect:     r.o.Archive.identity(e),
-	})
-	defer reader.Close()
 	skip := false
-	for {
-		rec, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	for rec, err := range r.o.Archive.records(e, s.next, segment.ReaderOptions{Want: how.want, Pass: pass}) {
 		if err != nil {
-			return objectError(err, e.Segment.Objects[0].Key)
+			return err
 		}
 		if rec.Op == segment.OpBegin {
 			if rec.Begin.CommitLSN >= r.plan.Cut {
@@ -81,6 +68,7 @@ func (s *segmentParts) read(how look) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // largeValue is the size in bytes above which a value is streamed instead of held.

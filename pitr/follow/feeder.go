@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -233,16 +232,10 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 	if err := w.announce(ctx, e); err != nil {
 		return err
 	}
-	reader := w.archive.Segment(*e, s.parts(e))
-	defer reader.Close()
 	skip := false
-	for {
-		rec, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	for rec, err := range w.archive.Segment(*e, s.parts(e)) {
 		if err != nil {
-			return pitr.SegmentError(*e, err)
+			return err
 		}
 		if rec.Op == segment.OpBegin {
 			if w.over(rec.Begin.CommitLSN) {
@@ -265,6 +258,7 @@ func (w *feeder) segment(ctx context.Context, stop <-chan struct{}, s *source, e
 			return err
 		}
 	}
+	return nil
 }
 
 // announce tells the applier of the schema changes that it will come to.
