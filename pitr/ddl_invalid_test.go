@@ -152,3 +152,37 @@ CREATE EVENT TRIGGER zz_hold ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXE
 	_, err := w.try(w.store, "renamed_early_2", func(o *Options) { o.Create = true })
 	require.ErrorContains(t, err, "another session changed the index that CREATE INDEX CONCURRENTLY made")
 }
+
+// CREATE INDEX CONCURRENTLY has given its table back when its message is written, which takes the table again. Who drops the table
+// may have it by then, and wait for the row of the index that has just become valid. That DROP can only fail; the message must not.
+func TestATableDroppedWhenItsIndexIsMade(t *testing.T) {
+	w := newWorld(t, "dropped_early", "CREATE TABLE t (id int PRIMARY KEY, a int)")
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql(`CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(77); END $$;
+CREATE EVENT TRIGGER "00_hold" ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION hold()`)
+	holds, begins, drops := w.session(), make(chan error, 1), make(chan error, 1)
+	waits := func(kind, what string) {
+		require.Eventually(t, func() bool {
+			return server.MustQuery(t, w.db, "SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE NOT l.granted AND l.locktype = '"+kind+"' AND a.query ~ '"+what+"'") == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+	}
+
+	holds("SELECT pg_advisory_lock(77)")
+	go func() {
+		begins <- server.Exec(context.Background(), w.db, "CREATE INDEX CONCURRENTLY made ON t (abs(a))")
+	}()
+	waits("advisory", "^CREATE INDEX")
+	go func() { // its look for deadlocks comes after the other's would
+		drops <- server.Exec(context.Background(), w.db, "SET deadlock_timeout = '2s'; DROP TABLE t")
+	}()
+	waits("transactionid", "DROP TABLE")
+	holds("SELECT pg_advisory_unlock(77)")
+	require.NoError(t, <-begins)
+	require.Error(t, <-drops)
+	w.sql("INSERT INTO t VALUES (1, 1)")
+	w.archive()
+
+	w.restore(Target{Kind: ToLatest}, "dropped_early_1", nil)
+	const indexes = "SELECT string_agg(pg_get_indexdef(indexrelid), '; ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 't'::regclass"
+	require.Equal(t, server.MustQuery(t, "dropped_early", indexes), server.MustQuery(t, "dropped_early_1", indexes))
+}

@@ -43,14 +43,28 @@ CREATE FUNCTION tidemark.ddl_catalog_settings() RETURNS jsonb LANGUAGE sql IMMUT
 SELECT '{"search_path": "pg_catalog, pg_temp", "standard_conforming_strings": "on"}'::jsonb
 $tidemark$;
 
--- ddl_create_indexes makes indexes as they are in the catalog, with their comments and statistics targets.
-CREATE FUNCTION tidemark.ddl_create_indexes(indexes oid[]) RETURNS text LANGUAGE plpgsql STABLE AS $tidemark$
+-- ddl_create_indexes makes indexes as they are in the catalog, with their comments and statistics targets. Their texts take a lock on
+-- the table, which CREATE INDEX CONCURRENTLY has given back: who drops the table may have it, and wait for the index's row. A lock
+-- asked for anew again and again never waits long enough to be the one that a deadlock ends: the other session, whose DROP
+-- could only fail at that row, is.
+CREATE FUNCTION tidemark.ddl_create_indexes(indexes oid[]) RETURNS text LANGUAGE plpgsql STABLE SET lock_timeout = '100ms' AS $tidemark$
+DECLARE
+  patience int := least(100, extract(epoch FROM current_setting('deadlock_timeout')::interval) * 500);
+  since timestamptz := clock_timestamp();
 BEGIN
-  RETURN tidemark.ddl_block(ARRAY(
-    SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class'))),
-      (3, (SELECT string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i::regclass, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
-        FROM pg_attribute a WHERE a.attrelid = i AND a.attstattarget >= 0))) s(n, text)
-    WHERE s.text IS NOT NULL ORDER BY i, s.n));
+  LOOP
+    BEGIN
+      -- No deadlock of two sessions lasts ten seconds: then somebody works on the table.
+      PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < since + interval '10 s' THEN greatest(patience, 1) ELSE 0 END::text, true);
+      RETURN tidemark.ddl_block(ARRAY(
+        SELECT s.text FROM unnest(indexes) i, LATERAL (VALUES (1, pg_get_indexdef(i)), (2, format('COMMENT ON INDEX %s IS ', i::regclass) || quote_literal(obj_description(i, 'pg_class'))),
+          (3, (SELECT string_agg(format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', i::regclass, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
+            FROM pg_attribute a WHERE a.attrelid = i AND a.attstattarget >= 0))) s(n, text)
+        WHERE s.text IS NOT NULL ORDER BY i, s.n));
+    EXCEPTION WHEN lock_not_available THEN
+      NULL;
+    END;
+  END LOOP;
 END
 $tidemark$;
 
