@@ -61,6 +61,17 @@ CREATE TABLE sorted (a int, b int CONSTRAINT "b; once" UNIQUE); CREATE INDEX sor
 	}, 20*time.Second, 10*time.Millisecond)
 	second(`COMMIT`)
 	require.NoError(t, <-waited)
+	// One that waits for the publication whose name changes meanwhile, and then goes by its OID.
+	second(`CREATE TABLE published (id int PRIMARY KEY); CREATE PUBLICATION told FOR TABLE published`)
+	second(`BEGIN; ALTER PUBLICATION told RENAME TO retold`)
+	go func() {
+		waited <- server.Exec(context.Background(), w.db, `ALTER PUBLICATION told ADD TABLE sorted`)
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, w.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND classid = 'pg_publication'::regclass`) == "1"
+	}, 20*time.Second, 10*time.Millisecond)
+	second(`COMMIT`)
+	require.NoError(t, <-waited)
 	// One that passes over what isn't there, and waits for its second table while the schema of its first gets another name.
 	second(`CREATE TABLE third.dropped (id int); CREATE TYPE third.gone AS (a int); CREATE TABLE blocks (id int)`)
 	second(`BEGIN; LOCK TABLE blocks; ALTER SCHEMA third RENAME TO fourth`)

@@ -94,6 +94,7 @@ union all select 'pg_ts_template', oid, tmplnamespace, tmplname from pg_catalog.
 union all select 'pg_foreign_server', oid, 0, srvname from pg_catalog.pg_foreign_server
 union all select 'pg_foreign_data_wrapper', oid, 0, fdwname from pg_catalog.pg_foreign_data_wrapper
 union all select 'pg_language', oid, 0, lanname from pg_catalog.pg_language
+union all select 'pg_publication', oid, 0, pubname from pg_catalog.pg_publication
 ) n where oid >= 16384 and $1 = ''
 union all select 'pg_extension', oid, extnamespace, extname from pg_catalog.pg_extension where $1 <> ''`
 
