@@ -121,15 +121,17 @@ func (r *run) openChunks(ctx context.Context, group *errgroup.Group, tables []*b
 	type unopened struct {
 		table  *basesnapshot.Table
 		chunk  basesnapshot.Chunk
+		kinds  *columnKinds
 		filter *fold.Snapshot // nil: all rows
 	}
 	chunks, opened := make(chan unopened), make(chan *chunkLoad)
 	group.Go(func() error {
 		defer close(chunks)
 		for i, t := range tables {
+			kinds := new(columnKinds)
 			for _, c := range t.Chunks {
 				select {
-				case chunks <- unopened{t, c, filters[i]}:
+				case chunks <- unopened{t, c, kinds, filters[i]}:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
@@ -148,7 +150,7 @@ func (r *run) openChunks(ctx context.Context, group *errgroup.Group, tables []*b
 					return err
 				}
 				select {
-				case opened <- newChunkLoad(c.table, c.chunk, c.filter, body):
+				case opened <- newChunkLoad(c.table, c.chunk, c.kinds, c.filter, body):
 				case <-ctx.Done():
 					return errors.Join(ctx.Err(), body.Close())
 				}

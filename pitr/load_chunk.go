@@ -21,6 +21,7 @@ type chunkLoad struct {
 	chunk basesnapshot.Chunk
 	body  io.ReadCloser // its rows
 	kept  *fold.Rows    // those of body that are to be loaded; nil: all
+	kinds *columnKinds  // of the table
 
 	mu    sync.Mutex
 	turn  sync.Cond // of mu: the row that owner was in has ended
@@ -34,8 +35,8 @@ type chunkLoad struct {
 // pieceSize is how much of a chunk is dealt out at a time, in bytes.
 const pieceSize = 256 << 10
 
-func newChunkLoad(t *basesnapshot.Table, c basesnapshot.Chunk, filter *fold.Snapshot, body io.ReadCloser) *chunkLoad {
-	l := &chunkLoad{table: t, chunk: c, body: body}
+func newChunkLoad(t *basesnapshot.Table, c basesnapshot.Chunk, kinds *columnKinds, filter *fold.Snapshot, body io.ReadCloser) *chunkLoad {
+	l := &chunkLoad{table: t, chunk: c, body: body, kinds: kinds}
 	l.turn.L = &l.mu
 	if filter != nil {
 		l.kept = filter.Rows(body)
@@ -190,14 +191,18 @@ func (r *run) copyChunk(ctx context.Context, conn *pgconn.PgConn, l *chunkLoad) 
 	if !l.join() {
 		return nil
 	}
-	tag, err := conn.CopyFrom(ctx, &chunkReader{load: l}, r.copySQL(l.table))
+	var rows int64
+	kinds, err := l.kinds.of(ctx, conn, l.table, r.quoted(l.table.Namespace, l.table.Name))
+	if err == nil {
+		rows, err = copyRows(ctx, conn, &chunkReader{load: l}, r.copySQL(l.table), kinds)
+	}
 	if damage := l.failure(); err != nil && damage != nil {
 		err = contradiction(damage) // found under way: the COPY was undone
 	} else if err != nil {
 		err = sqlError(err)
 		err = fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", l.table, l.chunk.Objects[0].Key)
 	}
-	last, err := l.leave(tag.RowsAffected(), err)
+	last, err := l.leave(rows, err)
 	if err != nil || !last {
 		return err
 	}

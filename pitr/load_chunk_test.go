@@ -38,7 +38,7 @@ func dealtOut(l *chunkLoad, users int) (texts []string, errs []error) {
 }
 
 func loadOf(rows int, body io.Reader) *chunkLoad {
-	return newChunkLoad(&basesnapshot.Table{}, basesnapshot.Chunk{Rows: int64(rows), Objects: []catalog.Object{{Key: "chunk"}}}, nil, io.NopCloser(body))
+	return newChunkLoad(&basesnapshot.Table{}, basesnapshot.Chunk{Rows: int64(rows), Objects: []catalog.Object{{Key: "chunk"}}}, nil, nil, io.NopCloser(body))
 }
 
 // TestChunkIsDealtOutByRows: whoever loads a chunk gets whole rows, also such as are longer than a piece, and together all of

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -81,6 +82,34 @@ func (r *rowsReader) encode(o *op) {
 	}
 	r.line = append(line, '\n')
 	r.rest = r.line
+}
+
+// binaryRows gives rows of a buffer in COPY's binary format, up to the first that has none.
+type binaryRows struct {
+	buffer *buffer
+	ops    []op // left
+}
+
+func (r *binaryRows) next(dst []byte) ([]byte, error) {
+	if len(r.ops) == 0 {
+		return dst, io.EOF
+	}
+	o := &r.ops[0]
+	began, at, kinds := len(dst), o.start, r.buffer.table.binary
+	dst = pgbinary.AppendCount(dst, len(kinds))
+	for i, n := range r.buffer.lens[o.value : o.value+len(kinds)] {
+		if n < 0 {
+			dst = pgbinary.AppendNull(dst)
+			continue
+		}
+		var ok bool
+		if dst, ok = kinds[i].AppendSized(dst, r.buffer.arena[at:at+int(n)]); !ok {
+			return dst[:began], io.EOF
+		}
+		at += int(n)
+	}
+	r.ops = r.ops[1:]
+	return dst, nil
 }
 
 // valuesReader gives one row as COPY text without holding its large values.

@@ -1,5 +1,6 @@
 // Package apply replays archived operations into a PostgreSQL database: inserts by COPY, everything
-// else by pipelined prepared statements, spread over several connections by table.
+// else by pipelined prepared statements, spread over several connections by table. Values go in binary format where package
+// pgbinary knows it.
 //
 // It relies on a target that nobody else uses and whose foreign keys and triggers don't exist yet or
 // don't fire (session_replication_role = replica): then only the order within a table matters, and every

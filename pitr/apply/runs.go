@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -140,20 +142,54 @@ func (w *worker) prepareRuns(ctx context.Context, ops []op) error {
 	return nil
 }
 
-// arrayValues are the parameters of a run's statement: an array in text form for each.
-func (w *worker) arrayValues(b *buffer, ops []op) [][]byte {
-	columns := make([][]byte, ops[0].stmt.params())
+// arrayValues are the parameters of a run's statement, an array for each, and their formats: binary, unless one of the array's values
+// has no such form.
+func (w *worker) arrayValues(b *buffer, ops []op) (arrays [][]byte, formats []int16) {
+	s := ops[0].stmt
+	arrays, formats = make([][]byte, s.params()), make([]int16, s.params())
+	for n := range formats {
+		if s.kinds[n] != pgbinary.None {
+			formats[n] = pgtype.BinaryFormatCode
+		}
+	}
+	for n := w.appendArrays(arrays, formats, b, ops); n >= 0; n = w.appendArrays(arrays, formats, b, ops) {
+		formats[n] = pgtype.TextFormatCode
+	}
+	return arrays, formats
+}
+
+// appendArrays makes the arrays in these formats. It returns the number of one that has no binary format after all, or -1.
+func (w *worker) appendArrays(arrays [][]byte, formats []int16, b *buffer, ops []op) int {
+	s := ops[0].stmt
+	for n := range arrays {
+		if arrays[n] = arrays[n][:0]; formats[n] == pgtype.BinaryFormatCode {
+			arrays[n] = pgbinary.AppendArray(arrays[n], len(ops), s.oids[n])
+		}
+	}
 	for i := range ops {
 		w.values = b.params(w.values[:0], &ops[i])
 		for n, v := range w.values {
-			columns[n] = appendElement(append(columns[n], ','), v)
+			ok := true
+			switch {
+			case formats[n] == pgtype.TextFormatCode:
+				arrays[n] = appendElement(append(arrays[n], ','), v)
+			case v == nil:
+				arrays[n] = pgbinary.AppendNull(arrays[n])
+			default:
+				arrays[n], ok = s.kinds[n].AppendSized(arrays[n], v)
+			}
+			if !ok {
+				return n
+			}
 		}
 	}
-	for n := range columns {
-		columns[n][0] = '{'
-		columns[n] = append(columns[n], '}')
+	for n := range arrays {
+		if formats[n] == pgtype.TextFormatCode {
+			arrays[n][0] = '{'
+			arrays[n] = append(arrays[n], '}')
+		}
 	}
-	return columns
+	return -1
 }
 
 // appendElement appends an element of an array in text form (array_in, src/backend/utils/adt/arrayfuncs.c).

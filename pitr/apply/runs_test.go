@@ -11,11 +11,12 @@ import (
 
 const (
 	textOID = 25
+	nameOID = 19
 	jsonOID = 114
 	boxOID  = 603
 )
 
-// awkward values for arrays in text form.
+// awkward values for arrays in text form, and for any other.
 var awkward = []string{"", "NULL", `"`, `\`, "{", "}", ",", `{"a,\"b"}`, " x ", "tab\tand\nline", "žluťoučký", `\N`}
 
 func value(s string) segment.Value { return segment.Value{Kind: segment.Text, Data: []byte(s)} }
@@ -24,12 +25,19 @@ func key(id int) []segment.Value {
 	return []segment.Value{value(fmt.Sprint(id)), {Kind: segment.Null}, {Kind: segment.Null}}
 }
 
-// TestRunsCarryAnyValue: what follows each other and has one shape goes by one statement, whatever the values hold.
+// TestRunsCarryAnyValue: what follows each other and has one shape goes by one statement, whatever the values hold, and whether
+// they have a binary format.
 func TestRunsCarryAnyValue(t *testing.T) {
-	d := newTarget(t, "runs")
-	server.MustExec(t, "runs", `CREATE TABLE odd (id text PRIMARY KEY, a json, t text); CREATE TABLE boxes (id int PRIMARY KEY, b box, t text)`)
+	t.Run("binary", func(t *testing.T) { runsCarryAnyValue(t, "text", textOID) })
+	t.Run("text", func(t *testing.T) { runsCarryAnyValue(t, "name", nameOID) })
+}
+
+func runsCarryAnyValue(t *testing.T, typ string, oid uint32) {
+	name := "runs_" + typ
+	d := newTarget(t, name)
+	server.MustExec(t, name, `CREATE TABLE odd (id `+typ+` PRIMARY KEY, a json, t `+typ+`); CREATE TABLE boxes (id int PRIMARY KEY, b box, t text)`)
 	odd := &segment.Relation{ID: 2, Namespace: "public", Name: "odd", Identity: 'd', Columns: []segment.Column{
-		{Flags: 1, Name: "id", TypeOID: textOID, Modifier: -1}, {Name: "a", TypeOID: jsonOID, Modifier: -1}, {Name: "t", TypeOID: textOID, Modifier: -1}}}
+		{Flags: 1, Name: "id", TypeOID: oid, Modifier: -1}, {Name: "a", TypeOID: jsonOID, Modifier: -1}, {Name: "t", TypeOID: oid, Modifier: -1}}}
 	boxes := &segment.Relation{ID: 3, Namespace: "public", Name: "boxes", Identity: 'd', Columns: []segment.Column{
 		{Flags: 1, Name: "id", TypeOID: int4OID, Modifier: -1}, {Name: "b", TypeOID: boxOID, Modifier: -1}, {Name: "t", TypeOID: textOID, Modifier: -1}}}
 	changes := []segment.Record{{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: 100, XID: 1}}}
@@ -111,4 +119,48 @@ func TestRunNamesTheMissingRow(t *testing.T) {
 		require.ErrorContains(t, err, "there is no such row")
 		require.Equal(t, "39", d.value("select count(*)::text from numbers where n = 0"), "the batch is not undone")
 	}
+}
+
+// TestValuesWithoutBinaryFormGoAsText: a value that is not as PostgreSQL writes it may mean something to the target's server all the same,
+// in COPY and in an array.
+func TestValuesWithoutBinaryFormGoAsText(t *testing.T) {
+	d := newTarget(t, "unusual")
+	const rows = 3 * copyRun
+	changes := func(op segment.Op, odd map[int]string) []segment.Record {
+		list := []segment.Record{{Op: segment.OpBegin, Begin: segment.Begin{CommitLSN: 100, XID: 1}}}
+		for i := range rows {
+			n := text(i)
+			if v, ok := odd[i]; ok {
+				n = value(v)
+			}
+			list = append(list, segment.Record{Op: op, Relation: numbers, New: []segment.Value{text(i), n}})
+		}
+		return append(list, segment.Record{Op: segment.OpCommit, Commit: segment.Commit{CommitLSN: 100, EndLSN: 150}})
+	}
+	a := d.applier(Atomic{})
+	feed(t, a, changes(segment.OpInsert, map[int]string{7: " 70 ", copyRun + 7: "+19"}))
+	require.NoError(t, a.Flush(t.Context()))
+	a.Abort()
+	require.Equal(t, "36 630 70", d.value("select count(*) || ' ' || sum(n) - 63 || ' ' || max(n) from numbers"))
+
+	server.MustExec(t, "unusual", "UPDATE numbers SET n = 0")
+	a = d.applier(Atomic{})
+	feed(t, a, changes(segment.OpUpdate, map[int]string{7: " 70 ", copyRun + 7: "+19"}))
+	require.NoError(t, a.Flush(t.Context()))
+	a.Abort()
+	require.Equal(t, "36 630 70", d.value("select count(*) || ' ' || sum(n) - 63 || ' ' || max(n) from numbers"))
+
+	for _, odd := range []map[int]string{{20: "x"}, {3: " 3", 20: "x"}} { // as the first that isn't known, and after it
+		server.MustExec(t, "unusual", "TRUNCATE numbers")
+		a = d.applier(Atomic{})
+		feed(t, a, changes(segment.OpInsert, odd))
+		require.ErrorContains(t, a.Flush(t.Context()), "public.numbers (id) = (20), transaction 1, LSN 0/64")
+		a.Abort()
+		require.Equal(t, "0", d.value("select count(*)::text from numbers"))
+	}
+	server.MustExec(t, "unusual", "INSERT INTO numbers VALUES (31, 0)") // and where the binary format is no reason
+	a = d.applier(Atomic{})
+	feed(t, a, changes(segment.OpInsert, nil))
+	require.ErrorContains(t, a.Flush(t.Context()), "public.numbers (id) = (31), transaction 1, LSN 0/64")
+	a.Abort()
 }

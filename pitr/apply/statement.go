@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -16,9 +17,10 @@ type statement struct {
 	op      segment.Op
 	name    string // as prepared; the same on every connection
 	sql     string
-	newCols []int    // columns whose new values are parameters, first
-	oldCols []int    // columns whose old values are parameters, after them
-	oids    []uint32 // of the parameters
+	newCols []int           // columns whose new values are parameters, first
+	oldCols []int           // columns whose old values are parameters, after them
+	oids    []uint32        // of the parameters
+	kinds   []pgbinary.Kind // of the parameters
 
 	many    string   // makes a run of such operations; "" if there is none
 	arrays  []uint32 // types of its parameters; nil: not looked up yet. They belong to the worker
@@ -37,9 +39,11 @@ func (t *table) newStatement(op segment.Op, newCols, oldCols []int) *statement {
 		} else {
 			s.oids = append(s.oids, t.cols[i].baseOID)
 		}
+		s.kinds = append(s.kinds, t.cols[i].kind)
 	}
 	for _, i := range oldCols {
 		s.oids = append(s.oids, t.cols[i].baseOID)
+		s.kinds = append(s.kinds, t.cols[i].kind)
 	}
 	return s
 }
@@ -61,6 +65,9 @@ func (t *table) prepareInsert() {
 	list := " (" + strings.Join(names, ", ") + ")"
 	t.insert.sql = "INSERT INTO " + t.sql + list + " OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(values, ", ") + ")" + t.conflict()
 	t.copySQL = "COPY " + t.sql + list + " FROM STDIN"
+	if pgbinary.All(t.insert.kinds) {
+		t.binary = t.insert.kinds
+	}
 }
 
 // conflict lets an insert pass whose row may be there already.

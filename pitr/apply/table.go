@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -21,6 +22,7 @@ type column struct {
 	lax      string // quoted name of its domain, if that has constraints that were not validated: a row may break them; else ""
 	key      bool   // of the replica identity
 	derived  bool   // generated on the target: follows from the other columns
+	kind     pgbinary.Kind
 	equality string // qualified operator of an index on it, such as OPERATOR("pg_catalog".=); "" if none is known
 }
 
@@ -45,6 +47,7 @@ type table struct {
 	live       *Live
 	insert     *statement
 	copySQL    string
+	binary     []pgbinary.Kind // of the columns of insert, for COPY in binary format; nil: it has no such form
 	shapes     map[string]*statement
 	buf        *buffer
 	counts     *Counts // of the name that the stream gives it
@@ -168,6 +171,7 @@ type targetColumn struct {
 	oid, baseOID               uint32
 	modifier                   int32
 	lax                        string
+	kind                       pgbinary.Kind
 	generated                  bool
 	always                     bool // GENERATED ALWAYS AS IDENTITY
 	ruled                      bool // its table has rules
@@ -198,7 +202,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 		if what := a.differs(c, tc); what != "" {
 			return nil, a.mismatch(r, "column %q is %s", c.Name, what)
 		}
-		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), lax: tc.lax, key: c.Key(), derived: tc.generated})
+		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), lax: tc.lax, kind: tc.kind, key: c.Key(), derived: tc.generated})
 		t.always = t.always || tc.always
 		t.ruled = t.ruled || tc.ruled
 		columns = slices.Delete(columns, i, i+1)
@@ -277,7 +281,7 @@ const columnsQuery = `
 select c.oid::text, c.relkind::text, a.attname, a.atttypid::text, a.atttypmod::text, (a.attgenerated <> '')::int::text,
        base.namespace, base.name, base.element, (a.attidentity = 'a')::int::text, base.oid::text, n.nspname, c.relname, c.relhasrules::int::text,
        (select pg_catalog.quote_ident(dn.nspname) || '.' || pg_catalog.quote_ident(d.typname) from pg_catalog.pg_type d join pg_catalog.pg_namespace dn on dn.oid = d.typnamespace
-        where d.oid = a.atttypid and base.lax)
+        where d.oid = a.atttypid and base.lax), (base.typtype = 'e')::int::text
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -285,7 +289,7 @@ left join lateral (
   with recursive base as (
     select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from pg_catalog.pg_type t where t.oid = a.atttypid
     union all select t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
-  select b.oid, (select exists (select from base d join pg_catalog.pg_constraint o on o.contypid = d.oid where not o.convalidated)) as lax, b.typname as name, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
+  select b.oid, (select exists (select from base d join pg_catalog.pg_constraint o on o.contypid = d.oid where not o.convalidated)) as lax, b.typname as name, b.typtype, n.nspname as namespace, (select e.typname from pg_catalog.pg_type e where e.typarray = b.oid) as element
   from base b join pg_catalog.pg_namespace n on n.oid = b.typnamespace where b.typtype <> 'd'
 ) base on true
 where c.relkind in ('r', 'p') and `
@@ -322,6 +326,7 @@ func (a *Applier) targetColumns(ctx context.Context, r *segment.Relation) (at st
 			name: string(row[2]), oid: uint32(atoi(row[3])), modifier: int32(atoi(row[4])),
 			generated: string(row[5]) == "1", typeSchema: string(row[6]), typeName: string(row[7]), element: string(row[8]),
 			always: string(row[9]) == "1", baseOID: uint32(atoi(row[10])), ruled: string(row[13]) == "1", lax: string(row[14]),
+			kind: pgbinary.KindOf(uint32(atoi(row[10])), string(row[15]) == "1"),
 		})
 	}
 	return at, oid, kind, cols, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -202,8 +203,24 @@ func copyNext(b *buffer, i int) bool {
 
 var copyLine = regexp.MustCompile(`line (\d+)`)
 
+// copyRows inserts rows by COPY: in binary format up to the first that has none, if there is one, and from there as text.
 func (w *worker) copyRows(ctx context.Context, b *buffer, ops []op) error {
+	if b.table.binary != nil {
+		rows := &binaryRows{buffer: b, ops: ops}
+		tag, err := w.conn.CopyFrom(ctx, pgbinary.NewCopyReader(rows.next), b.table.copySQL+pgbinary.CopyOptions)
+		if err := copied(b, ops, len(ops)-len(rows.ops), tag, err); err != nil {
+			return err
+		}
+		if ops = rows.ops; len(ops) == 0 {
+			return nil
+		}
+	}
 	tag, err := w.conn.CopyFrom(ctx, &rowsReader{buffer: b, ops: ops}, b.table.copySQL)
+	return copied(b, ops, len(ops), tag, err)
+}
+
+// copied checks the answer to a COPY of the first n of ops.
+func copied(b *buffer, ops []op, n int, tag pgconn.CommandTag, err error) error {
 	if err != nil {
 		at := &ops[0]
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -215,8 +232,8 @@ func (w *worker) copyRows(ctx context.Context, b *buffer, ops []op) error {
 		}
 		return b.failed(at, err)
 	}
-	if tag.RowsAffected() != int64(len(ops)) {
-		return b.failed(&ops[0], errors.New("COPY took "+itoa(tag.RowsAffected())+" of "+itoa(int64(len(ops)))+" rows"))
+	if tag.RowsAffected() != int64(n) {
+		return b.failed(&ops[0], errors.New("COPY took "+itoa(tag.RowsAffected())+" of "+itoa(int64(n))+" rows"))
 	}
 	return nil
 }
@@ -267,15 +284,16 @@ func (w *worker) send(q *pending, ops []op) (bytes int) {
 		q.p.SendPrepare(name, sql, oids)
 		q.add(ops, true)
 	}
+	var formats []int16 // none: all are text
 	if len(ops) > 1 {
-		w.values = w.arrayValues(q.buffer, ops)
+		w.values, formats = w.arrayValues(q.buffer, ops)
 	} else {
 		w.values = q.buffer.params(w.values[:0], &ops[0])
 	}
 	for _, v := range w.values {
 		bytes += len(v)
 	}
-	q.p.SendQueryPrepared(name, w.values, nil, nil)
+	q.p.SendQueryPrepared(name, w.values, formats, nil)
 	q.add(ops, false)
 	return bytes
 }
