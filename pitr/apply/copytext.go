@@ -39,58 +39,36 @@ func plain(w uint64) bool {
 	return ((w-ones*('\r'+1))&^w|(backslash-ones)&^backslash)&highs == 0
 }
 
-// rowsReader gives rows of a buffer as COPY text.
-type rowsReader struct {
-	buffer *buffer
-	ops    []op
-	line   []byte
-	rest   []byte // of line, not read yet
-}
-
-func (r *rowsReader) Read(p []byte) (int, error) {
-	n := 0
-	for n < len(p) {
-		if len(r.rest) == 0 {
-			if len(r.ops) == 0 {
-				break
-			}
-			r.encode(&r.ops[0])
-			r.ops = r.ops[1:]
-		}
-		c := copy(p[n:], r.rest)
-		r.rest = r.rest[c:]
-		n += c
-	}
-	if n == 0 && len(p) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-func (r *rowsReader) encode(o *op) {
-	line, at := r.line[:0], o.start
-	for i, n := range r.buffer.lens[o.value : o.value+o.stmt.params()] {
-		if i > 0 {
-			line = append(line, '\t')
-		}
-		if n < 0 {
-			line = append(line, '\\', 'N')
-			continue
-		}
-		line = appendEscaped(line, r.buffer.arena[at:at+int(n)])
-		at += int(n)
-	}
-	r.line = append(line, '\n')
-	r.rest = r.line
-}
-
-// binaryRows gives rows of a buffer in COPY's binary format, up to the first that has none.
-type binaryRows struct {
+// rowsOf are operations of a buffer, to be given as rows for COPY.
+type rowsOf struct {
 	buffer *buffer
 	ops    []op // left
 }
 
-func (r *binaryRows) next(dst []byte) ([]byte, error) {
+// text appends the next row in text format.
+func (r *rowsOf) text(dst []byte) ([]byte, error) {
+	if len(r.ops) == 0 {
+		return dst, io.EOF
+	}
+	o := &r.ops[0]
+	at := o.start
+	for i, n := range r.buffer.lens[o.value : o.value+o.stmt.params()] {
+		if i > 0 {
+			dst = append(dst, '\t')
+		}
+		if n < 0 {
+			dst = append(dst, '\\', 'N')
+			continue
+		}
+		dst = appendEscaped(dst, r.buffer.arena[at:at+int(n)])
+		at += int(n)
+	}
+	r.ops = r.ops[1:]
+	return append(dst, '\n'), nil
+}
+
+// binary appends the next row in binary format. It ends before the first that has none.
+func (r *rowsOf) binary(dst []byte) ([]byte, error) {
 	if len(r.ops) == 0 {
 		return dst, io.EOF
 	}

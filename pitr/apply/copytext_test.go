@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
 
@@ -80,7 +81,7 @@ func TestRowsReaderGivesRowsOnceInAnyPieces(t *testing.T) {
 		b.add(stmt, r, segment.Begin{})
 	}
 	for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
-		got, err := io.ReadAll(wrap(&rowsReader{buffer: b, ops: b.ops}))
+		got, err := io.ReadAll(wrap(pgbinary.NewTextReader((&rowsOf{buffer: b, ops: b.ops}).text)))
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
 	}

@@ -206,8 +206,8 @@ var copyLine = regexp.MustCompile(`line (\d+)`)
 // copyRows inserts rows by COPY: in binary format up to the first that has none, if there is one, and from there as text.
 func (w *worker) copyRows(ctx context.Context, b *buffer, ops []op) error {
 	if b.table.binary != nil {
-		rows := &binaryRows{buffer: b, ops: ops}
-		tag, err := w.conn.CopyFrom(ctx, pgbinary.NewCopyReader(rows.next), b.table.copySQL+pgbinary.CopyOptions)
+		rows := &rowsOf{buffer: b, ops: ops}
+		tag, err := w.conn.CopyFrom(ctx, pgbinary.NewCopyReader(rows.binary), b.table.copySQL+pgbinary.CopyOptions)
 		if err := copied(b, ops, len(ops)-len(rows.ops), tag, err); err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func (w *worker) copyRows(ctx context.Context, b *buffer, ops []op) error {
 			return nil
 		}
 	}
-	tag, err := w.conn.CopyFrom(ctx, &rowsReader{buffer: b, ops: ops}, b.table.copySQL)
+	tag, err := w.conn.CopyFrom(ctx, pgbinary.NewTextReader((&rowsOf{buffer: b, ops: ops}).text), b.table.copySQL)
 	return copied(b, ops, len(ops), tag, err)
 }
 

@@ -13,19 +13,22 @@ const (
 	copyTrailer = "\xff\xff"
 )
 
-// CopyReader is what a COPY in binary format reads.
+// CopyReader is what a COPY reads.
 type CopyReader struct {
-	next  func(dst []byte) ([]byte, error)
-	row   []byte
-	rest  []byte // of row, or header or trailer, not read yet
-	begun bool
-	ended error
+	next    func(dst []byte) ([]byte, error)
+	row     []byte
+	rest    []byte // of row, or header or trailer, not read yet
+	trailer []byte
+	ended   error
 }
 
 // NewCopyReader reads the rows that next appends, in binary format, until it returns io.EOF or another error.
 func NewCopyReader(next func(dst []byte) ([]byte, error)) *CopyReader {
-	return &CopyReader{next: next}
+	return &CopyReader{next: next, rest: []byte(copyHeader), trailer: []byte(copyTrailer)}
 }
+
+// NewTextReader does the same with rows in text format, which stand alone.
+func NewTextReader(next func(dst []byte) ([]byte, error)) *CopyReader { return &CopyReader{next: next} }
 
 // Read fills p if there is enough to do so.
 func (r *CopyReader) Read(p []byte) (n int, err error) {
@@ -45,18 +48,14 @@ func (r *CopyReader) Read(p []byte) (n int, err error) {
 
 // more gets what is to be read next.
 func (r *CopyReader) more() bool {
-	switch {
-	case r.ended != nil:
+	if r.ended != nil {
 		return false
-	case !r.begun:
-		r.begun, r.rest = true, []byte(copyHeader)
-		return true
 	}
 	r.row, r.ended = r.next(r.row[:0])
 	if r.rest = r.row; r.ended == io.EOF {
-		r.rest = []byte(copyTrailer)
+		r.rest = r.trailer
 	}
-	return r.ended == nil || r.ended == io.EOF
+	return len(r.rest) > 0 && (r.ended == nil || r.ended == io.EOF)
 }
 
 // AppendCount begins a row of so many values.

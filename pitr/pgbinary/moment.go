@@ -11,19 +11,23 @@ const (
 	day    = 86400 * second
 )
 
-var (
-	infinity    = []byte("infinity")
-	negInfinite = []byte("-infinity")
-	beforeEra   = []byte(" BC")
-)
+var beforeEra = []byte(" BC")
+
+// endless returns the first or last of the values that a moment may have, if the text says so.
+func endless(text []byte, first, last int64) (v int64, ok bool) {
+	switch string(text) {
+	case "infinity":
+		return last, true
+	case "-infinity":
+		return first, true
+	}
+	return 0, false
+}
 
 // date reads a date as days.
 func date(text []byte) (int32, bool) {
-	switch {
-	case bytes.Equal(text, infinity):
-		return math.MaxInt32, true
-	case bytes.Equal(text, negInfinite):
-		return math.MinInt32, true
+	if v, ok := endless(text, math.MinInt32, math.MaxInt32); ok {
+		return int32(v), true
 	}
 	text, bc := bytes.CutSuffix(text, beforeEra)
 	v, rest, ok := days(text, bc)
@@ -32,11 +36,8 @@ func date(text []byte) (int32, bool) {
 
 // timestamp reads a date and a time as microseconds.
 func timestamp(text []byte, zoned bool) (int64, bool) {
-	switch {
-	case bytes.Equal(text, infinity):
-		return math.MaxInt64, true
-	case bytes.Equal(text, negInfinite):
-		return math.MinInt64, true
+	if v, ok := endless(text, math.MinInt64, math.MaxInt64); ok {
+		return v, true
 	}
 	text, bc := bytes.CutSuffix(text, beforeEra)
 	d, rest, ok := days(text, bc)
