@@ -68,12 +68,19 @@ func (b *buffer) value(v segment.Value) {
 	b.arena = append(b.arena, v.Data...)
 }
 
-// params returns the values of an operation as statement parameters, appended to dst.
+// empty is a value without bytes.
+var empty = []byte{}
+
+// params returns the values of an operation as statement parameters, appended to dst; nil is NULL.
 func (b *buffer) params(dst [][]byte, o *op) [][]byte {
 	at := o.start
 	for _, n := range b.lens[o.value : o.value+o.stmt.params()] {
 		if n < 0 {
 			dst = append(dst, nil)
+			continue
+		}
+		if n == 0 {
+			dst = append(dst, empty) // a slice of an arena that has nothing in it would be nil: NULL
 			continue
 		}
 		end := at + int(n)

@@ -78,8 +78,11 @@ func (w *worker) runLength(b *buffer, ops []op) int {
 	return n
 }
 
-// appendKey appends a value so that no two lists of values give the same bytes.
+// appendKey appends a value so that no two lists of values give the same bytes. Nil is NULL.
 func appendKey(dst, v []byte) []byte {
+	if v == nil {
+		return append(dst, '-')
+	}
 	return append(append(strconv.AppendInt(dst, int64(len(v)), 10), ':'), v...)
 }
 
