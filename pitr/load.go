@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/pitr/fold"
+	"tidemark/pitr/pgbinary"
 )
 
 // dataPhases loads the snapshot's rows and replays what came after.
@@ -77,8 +78,12 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 			return err
 		}
 	}
+	kinds, err := r.binaryKinds(ctx, tables)
+	if err != nil {
+		return err
+	}
 	group, under := errgroup.WithContext(ctx)
-	opened := r.openChunks(under, group, tables, filters)
+	opened := r.openChunks(under, group, tables, kinds, filters)
 	var loads chunkLoads
 	for range r.o.Jobs {
 		group.Go(func() error {
@@ -117,21 +122,20 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 
 // openChunks gives the chunks of some tables, opened. The next ones are fetched while those before them are loaded: one
 // for each connection, so that none waits for the store.
-func (r *run) openChunks(ctx context.Context, group *errgroup.Group, tables []*basesnapshot.Table, filters []*fold.Snapshot) <-chan *chunkLoad {
+func (r *run) openChunks(ctx context.Context, group *errgroup.Group, tables []*basesnapshot.Table, kinds [][]pgbinary.Kind, filters []*fold.Snapshot) <-chan *chunkLoad {
 	type unopened struct {
 		table  *basesnapshot.Table
 		chunk  basesnapshot.Chunk
-		kinds  *columnKinds
+		kinds  []pgbinary.Kind
 		filter *fold.Snapshot // nil: all rows
 	}
 	chunks, opened := make(chan unopened), make(chan *chunkLoad)
 	group.Go(func() error {
 		defer close(chunks)
 		for i, t := range tables {
-			kinds := new(columnKinds)
 			for _, c := range t.Chunks {
 				select {
-				case chunks <- unopened{t, c, kinds, filters[i]}:
+				case chunks <- unopened{t, c, kinds[i], filters[i]}:
 				case <-ctx.Done():
 					return ctx.Err()
 				}

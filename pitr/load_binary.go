@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"sync"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -15,36 +15,42 @@ import (
 // binaryMinimum is the size of a table's rows, in bytes, from which on it is worth asking for the types of its columns.
 const binaryMinimum = 64 << 10
 
-// columnKinds finds out, once for all chunks of a table, in what form the target takes its rows.
-type columnKinds struct {
-	mu    sync.Mutex
-	asked bool
-	kinds []pgbinary.Kind
-}
-
-// of returns the kinds of the columns that COPY fills; nil if not all of them have a binary format.
-func (k *columnKinds) of(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table, quoted string) ([]pgbinary.Kind, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.asked || t.RawBytes < binaryMinimum {
-		return k.kinds, nil
+// binaryKinds finds out in what form the target takes the rows of each table, by the tables' places: the kinds of the columns that COPY
+// fills, nil where not all of them have a binary format.
+//
+// It asks on a session of its own, whose path is empty: on one for rows, the source's operators could stand in for those of the query.
+func (r *run) binaryKinds(ctx context.Context, tables []*basesnapshot.Table) ([][]pgbinary.Kind, error) {
+	all := make([][]pgbinary.Kind, len(tables))
+	worth := func(t *basesnapshot.Table) bool { return t.RawBytes >= binaryMinimum }
+	if !slices.ContainsFunc(tables, worth) {
+		return all, nil
 	}
-	rows, err := queryRows(ctx, conn, columnTypesQuery, quoted)
+	conn, err := r.session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	types := map[string]pgbinary.Kind{}
-	for _, row := range rows {
-		types[row[0]] = pgbinary.KindOf(number(row[1]), row[2] == "e")
+	defer closeNow(conn)
+	for i, t := range tables {
+		if !worth(t) {
+			continue
+		}
+		rows, err := queryRows(ctx, conn, columnTypesQuery, r.quoted(t.Namespace, t.Name))
+		if err != nil {
+			return nil, err
+		}
+		types := map[string]pgbinary.Kind{}
+		for _, row := range rows {
+			types[row[0]] = pgbinary.KindOf(number(row[1]), row[2] == "e")
+		}
+		var kinds []pgbinary.Kind
+		for _, name := range t.CopyColumns() {
+			kinds = append(kinds, types[name])
+		}
+		if pgbinary.All(kinds) {
+			all[i] = kinds
+		}
 	}
-	var kinds []pgbinary.Kind
-	for _, name := range t.CopyColumns() {
-		kinds = append(kinds, types[name])
-	}
-	if k.asked = true; pgbinary.All(kinds) {
-		k.kinds = kinds
-	}
-	return k.kinds, nil
+	return all, nil
 }
 
 // columnTypesQuery gives a table's columns and the types below their domains.
@@ -55,7 +61,11 @@ with recursive base as (
   union all select b.attname, t.oid, t.typtype, t.typbasetype from base b join pg_catalog.pg_type t on b.typtype = 'd' and t.oid = b.typbasetype)
 select attname, oid, typtype from base where typtype <> 'd'`
 
-// binaryChunk gives one user its rows of a chunk in binary format, up to the first that has none or that is longer than a piece.
+// maxBinaryRow bounds the rows, in bytes of text, that go in binary format. The server gathers 1,000 rows before it stores them; of text it
+// stops at 64 KiB, of binary rows it doesn't look at the size (CopyMultiInsertInfoIsFull, src/backend/commands/copyfrom.c).
+const maxBinaryRow = 32 << 10
+
+// binaryChunk gives one user its rows of a chunk in binary format, up to the first that has none or is too long.
 type binaryChunk struct {
 	text    *chunkReader
 	rows    pgbinary.CopyText
@@ -69,7 +79,7 @@ func (b *binaryChunk) next(dst []byte) ([]byte, error) {
 		}
 	}
 	end := bytes.IndexByte(b.text.rest, '\n')
-	if end >= 0 {
+	if end >= 0 && end <= maxBinaryRow {
 		row, ok := b.rows.Append(dst, b.text.rest[:end])
 		if ok {
 			b.text.rest = b.text.rest[end+1:]

@@ -32,3 +32,22 @@ UPDATE known SET t = repeat('long', 100000) WHERE id % 1000 = 47 AND id BETWEEN 
 	w.sameRows("every_form_1")
 	require.Equal(t, server.MustQuery(t, w.db, "select count(*) || ' ' || sum(twice) from known"), server.MustQuery(t, "every_form_1", "select count(*) || ' ' || sum(twice) from known"))
 }
+
+// TestOperatorsOfTheSourceAreNotOurs: a restore's sessions for rows have the source's search_path. What the restore itself asks there must
+// not run the source's operators, with the rights of who restores.
+func TestOperatorsOfTheSourceAreNotOurs(t *testing.T) {
+	const schema = `CREATE FUNCTION public.strange(oid, oid) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'an operator of the source'; END $$;
+CREATE FUNCTION public.strange(oid, regclass) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'an operator of the source'; END $$;
+CREATE FUNCTION public.strange("char", "char") RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE 'an operator of the source'; END $$;
+CREATE TABLE wide (id int PRIMARY KEY, t text); INSERT INTO wide SELECT i, repeat('x', 100) FROM generate_series(1, 1000) i;
+CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.strange);
+ALTER DATABASE strange SET search_path = public, pg_catalog;
+CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = public.strange);
+CREATE OPERATOR public.= (LEFTARG = "char", RIGHTARG = "char", FUNCTION = public.strange)`
+	w := newWorld(t, "strange", schema)
+	w.sql("SET search_path = ''; INSERT INTO public.wide SELECT i, 'y' FROM generate_series(1001, 1100) i; UPDATE public.wide SET t = 'z' WHERE id OPERATOR(pg_catalog.%) 10 OPERATOR(pg_catalog.=) 0")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "strange_1", nil)
+	const rows = "select md5(string_agg(id || ' ' || t, ',' order by id)) from public.wide"
+	require.Equal(t, server.MustQuery(t, w.db, rows), server.MustQuery(t, "strange_1", rows))
+}

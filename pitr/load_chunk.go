@@ -12,6 +12,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/pitr/fold"
+	"tidemark/pitr/pgbinary"
 )
 
 // chunkLoad is a chunk of the base snapshot that is being loaded, by one connection or, towards the end of a phase,
@@ -19,9 +20,9 @@ import (
 type chunkLoad struct {
 	table *basesnapshot.Table
 	chunk basesnapshot.Chunk
-	body  io.ReadCloser // its rows
-	kept  *fold.Rows    // those of body that are to be loaded; nil: all
-	kinds *columnKinds  // of the table
+	body  io.ReadCloser   // its rows
+	kept  *fold.Rows      // those of body that are to be loaded; nil: all
+	kinds []pgbinary.Kind // of the table's columns; nil: rows go as text
 
 	mu    sync.Mutex
 	turn  sync.Cond // of mu: the row that owner was in has ended
@@ -35,7 +36,7 @@ type chunkLoad struct {
 // pieceSize is how much of a chunk is dealt out at a time, in bytes.
 const pieceSize = 256 << 10
 
-func newChunkLoad(t *basesnapshot.Table, c basesnapshot.Chunk, kinds *columnKinds, filter *fold.Snapshot, body io.ReadCloser) *chunkLoad {
+func newChunkLoad(t *basesnapshot.Table, c basesnapshot.Chunk, kinds []pgbinary.Kind, filter *fold.Snapshot, body io.ReadCloser) *chunkLoad {
 	l := &chunkLoad{table: t, chunk: c, body: body, kinds: kinds}
 	l.turn.L = &l.mu
 	if filter != nil {
@@ -191,13 +192,9 @@ func (r *run) copyChunk(ctx context.Context, conn *pgconn.PgConn, l *chunkLoad) 
 	if !l.join() {
 		return nil
 	}
-	var rows int64
-	kinds, err := l.kinds.of(ctx, conn, l.table, r.quoted(l.table.Namespace, l.table.Name))
-	if err == nil {
-		rows, err = copyRows(ctx, conn, &chunkReader{load: l}, r.copySQL(l.table), kinds)
-	}
+	rows, err := copyRows(ctx, conn, &chunkReader{load: l}, r.copySQL(l.table), l.kinds)
 	if damage := l.failure(); err != nil && damage != nil {
-		err = contradiction(damage) // found under way: the COPY was undone
+		err = contradiction(damage) // found under way
 	} else if err != nil {
 		err = sqlError(err)
 		err = fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", l.table, l.chunk.Objects[0].Key)

@@ -1,6 +1,7 @@
 package pgbinary
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
@@ -35,7 +36,7 @@ func (k Kind) Append(dst, text []byte) (_ []byte, ok bool) {
 		return when(ok, dst, order.AppendUint64(dst, uint64(v)))
 	case OID:
 		v, ok := digits(text, math.MaxUint32)
-		return when(ok, dst, order.AppendUint32(dst, uint32(v)))
+		return when(ok && (v == 0 || text[0] != '0'), dst, order.AppendUint32(dst, uint32(v)))
 	case Float4:
 		v, ok := float(text, 32)
 		return when(ok, dst, order.AppendUint32(dst, math.Float32bits(float32(v))))
@@ -108,6 +109,10 @@ func float(text []byte, bits int) (float64, bool) {
 		}
 	}
 	v, err := strconv.ParseFloat(string(text), bits)
+	if v == 0 { // the server refuses what is too small for its type
+		mantissa, _, _ := bytes.Cut(text, []byte("e"))
+		return v, err == nil && !bytes.ContainsAny(mantissa, "123456789")
+	}
 	return v, err == nil
 }
 
@@ -158,6 +163,8 @@ const (
 	negInfinity = 0xF000
 )
 
+const maxScale = 0x3FFF // of a numeric: the most digits after the point
+
 // appendNumeric gives digits to the base of 10000, and how many decimal digits are shown after the point.
 func appendNumeric(dst, text []byte) ([]byte, bool) {
 	special := func(sign uint64) ([]byte, bool) { return order.AppendUint64(dst, sign<<16), true }
@@ -186,7 +193,7 @@ func appendNumeric(dst, text []byte) ([]byte, bool) {
 	}
 	whole, part := text[:point], text[min(point+1, len(text)):]
 	groups, partGroups := (len(whole)+3)/4, (len(part)+3)/4
-	if groups > math.MaxInt16+1 || len(part) > math.MaxInt16 {
+	if groups > math.MaxInt16+1 || len(part) > maxScale {
 		return dst, false
 	}
 	at := len(dst)

@@ -11,6 +11,13 @@ const (
 	day    = 86400 * second
 )
 
+// The days that a date may be, and those that a timestamp may be of: from the first of the Julian calendar's count up to, not with, …
+const (
+	firstDay     = -2451545   // 4714-11-24 BC
+	endDate      = 2145031949 // 5874898-01-01
+	endTimestamp = 106751983  // 294277-01-01
+)
+
 var beforeEra = []byte(" BC")
 
 // endless returns the first or last of the values that a moment may have, if the text says so.
@@ -31,7 +38,7 @@ func date(text []byte) (int32, bool) {
 	}
 	text, bc := bytes.CutSuffix(text, beforeEra)
 	v, rest, ok := days(text, bc)
-	return int32(v), ok && len(rest) == 0
+	return int32(v), ok && len(rest) == 0 && v >= firstDay && v < endDate
 }
 
 // timestamp reads a date and a time as microseconds.
@@ -41,7 +48,7 @@ func timestamp(text []byte, zoned bool) (int64, bool) {
 	}
 	text, bc := bytes.CutSuffix(text, beforeEra)
 	d, rest, ok := days(text, bc)
-	if !ok || len(rest) == 0 || rest[0] != ' ' {
+	if !ok || len(rest) == 0 || rest[0] != ' ' || d < firstDay-1 || d > endTimestamp { // a zone may move it by a day
 		return 0, false
 	}
 	c, rest, ok := clock(rest[1:])
@@ -56,7 +63,8 @@ func timestamp(text []byte, zoned bool) (int64, bool) {
 	} else if len(rest) > 0 {
 		return 0, false
 	}
-	return d*day + c - shift, true
+	v := d*day + c - shift
+	return v, v >= firstDay*day && v < endTimestamp*day
 }
 
 // days reads a date of at least four digits for the year, and returns what follows.
@@ -133,6 +141,9 @@ func clock(text []byte) (v int64, rest []byte, ok bool) {
 	return v, rest, v <= day
 }
 
+// maxZoneHours is the server's limit (MAX_TZDISP_HOUR, src/include/datatype/timestamp.h).
+const maxZoneHours = 15
+
 // offset reads a time zone as microseconds to the east: +00, -03:30, +01:19:32.
 func offset(text []byte) (int64, bool) {
 	if len(text) != 3 && len(text) != 6 && len(text) != 9 || text[0] != '+' && text[0] != '-' {
@@ -141,7 +152,7 @@ func offset(text []byte) (int64, bool) {
 	v, unit := uint64(0), uint64(3600)
 	for i := 0; i < len(text); i += 3 {
 		n, ok := digits(text[i+1:i+3], 59)
-		if !ok || i > 0 && text[i] != ':' {
+		if !ok || i > 0 && text[i] != ':' || i == 0 && n > maxZoneHours {
 			return 0, false
 		}
 		v += n * unit
