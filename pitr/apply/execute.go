@@ -116,6 +116,9 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := redoNames(ctx, conn, unseen); err != nil {
 		return err
 	}
+	if err := forgetBounds(ctx, conn, e.message); err != nil {
+		return err
+	}
 	if err := e.holds.remember(ctx, conn, e.message); err != nil {
 		return err
 	}
