@@ -50,7 +50,7 @@ func (m *schemaMap) schema() string {
 
 // quoted quotes the name on the target of a relation that is restored.
 func (r *run) quoted(namespace, name string) string {
-	return quoteName(r.names.table(namespace, name), name)
+	return sqltext.QuoteName(r.names.table(namespace, name), name)
 }
 
 // add notes the names that an item brings: that of what it makes, and those that PostgreSQL makes with it.
@@ -169,7 +169,7 @@ func (m *schemaMap) rewrite(sql string) (string, error) {
 	}
 	for n, i := range real {
 		if x, name := qualifiedAt(view, n); name != "" && m.has(x, name) {
-			all[i].Text = quoteIdent(m.to)
+			all[i].Text = sqltext.QuoteIdent(m.to)
 		}
 		if view[n].Kind == sqltext.String {
 			if err := m.rewriteConstant(all, real, view, n); err != nil {
@@ -202,7 +202,7 @@ func (m *schemaMap) rewriteConstant(all []sqltext.Token, real []int, view []sqlt
 	if err != nil || moved == content {
 		return err
 	}
-	all[real[n]].Text = quoteLiteral(moved)
+	all[real[n]].Text = sqltext.QuoteLiteral(moved)
 	if late {
 		for k := n + 1; k <= n+3; k++ {
 			all[real[k]].Text = ""

@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // checkSchemaName refuses names that no new schema can have.
@@ -28,7 +29,7 @@ func openSchemaPlace(ctx context.Context, c *connector, schema string) (*place, 
 	if p.admin, err = c.open(ctx, p.name); err != nil {
 		return nil, err
 	}
-	return p, p.lock(ctx, "hashtext("+quoteLiteral("schema "+schema)+")")
+	return p, p.lock(ctx, "hashtext("+sqltext.QuoteLiteral("schema "+schema)+")")
 }
 
 // checkSchema makes sure that the schema can be made: it isn't there, and one that an earlier restore left
@@ -39,14 +40,14 @@ func (p *place) checkSchema(ctx context.Context, f serverFacts) error {
 		return err
 	}
 	if may != "1" {
-		return fault.New(fault.Usage, "GRANT CREATE ON DATABASE "+quoteIdent(p.name)+" TO "+quoteIdent(f.user), "role %q may not make a schema in database %q", f.user, p.name)
+		return fault.New(fault.Usage, "GRANT CREATE ON DATABASE "+sqltext.QuoteIdent(p.name)+" TO "+sqltext.QuoteIdent(f.user), "role %q may not make a schema in database %q", f.user, p.name)
 	}
 	found, err := queryValue(ctx, p.admin, "select 1 from pg_catalog.pg_namespace where nspname = $1", p.schema)
 	if err != nil {
 		return err
 	}
 	if found != "" {
-		return fault.Wrap(ErrNotEmpty, fault.Usage, "give --as-schema another name, or drop it: DROP SCHEMA "+quoteIdent(p.schema)+" CASCADE", "schema %q exists in database %q", p.schema, p.name)
+		return fault.Wrap(ErrNotEmpty, fault.Usage, "give --as-schema another name, or drop it: DROP SCHEMA "+sqltext.QuoteIdent(p.schema)+" CASCADE", "schema %q exists in database %q", p.schema, p.name)
 	}
 	_, err = p.schemaLeftover(ctx)
 	return err
@@ -72,12 +73,12 @@ func (p *place) makeSchema(ctx context.Context, archive string, owners []string)
 	if err != nil {
 		return err
 	}
-	name := quoteIdent(unfinishedName(p.schema))
+	name := sqltext.QuoteIdent(unfinishedName(p.schema))
 	sql := "BEGIN;"
 	if left {
 		sql += " DROP SCHEMA " + name + " CASCADE;"
 	}
-	sql += " CREATE SCHEMA " + name + "; COMMENT ON SCHEMA " + name + " IS " + quoteLiteral(unfinishedComment+archive) + ";"
+	sql += " CREATE SCHEMA " + name + "; COMMENT ON SCHEMA " + name + " IS " + sqltext.QuoteLiteral(unfinishedComment+archive) + ";"
 	if len(owners) > 0 {
 		sql += " GRANT USAGE, CREATE ON SCHEMA " + name + " TO " + strings.Join(owners, ", ") + ";"
 	}
@@ -89,12 +90,12 @@ func (p *place) makeSchema(ctx context.Context, archive string, owners []string)
 
 // finishSchema gives the schema its name, in one transaction with the last statements.
 func (p *place) finishSchema(ctx context.Context, owners []string, last string) error {
-	name := quoteIdent(unfinishedName(p.schema))
+	name := sqltext.QuoteIdent(unfinishedName(p.schema))
 	sql := "BEGIN; COMMENT ON SCHEMA " + name + " IS NULL;"
 	if len(owners) > 0 {
 		sql += " REVOKE CREATE ON SCHEMA " + name + " FROM " + strings.Join(owners, ", ") + ";"
 	}
-	sql += "\n" + last + "ALTER SCHEMA " + name + " RENAME TO " + quoteIdent(p.schema) + "; COMMIT"
+	sql += "\n" + last + "ALTER SCHEMA " + name + " RENAME TO " + sqltext.QuoteIdent(p.schema) + "; COMMIT"
 	if err := exec(ctx, p.admin, sql); err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "the schema is complete, but could not be given its name %q", p.schema)
 	}
@@ -106,7 +107,7 @@ func (r *run) owners() []string {
 	var out []string
 	for i := range r.chosen.items {
 		it := &r.chosen.items[i]
-		if name := quoteIdent(it.Owner); !r.o.NoOwner && it.OwnerSQL != "" && it.Owner != r.server.user && !slices.Contains(out, name) {
+		if name := sqltext.QuoteIdent(it.Owner); !r.o.NoOwner && it.OwnerSQL != "" && it.Owner != r.server.user && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
@@ -127,7 +128,7 @@ func extensionsInPlace(ctx context.Context, conn *pgconn.PgConn, items []basesna
 		want := extensionSchema(it.SQL)
 		switch {
 		case have == "":
-			return fault.New(fault.Usage, "CREATE EXTENSION "+quoteIdent(it.Name)+" SCHEMA "+quoteIdent(want), "the tables need extension %q, which the database doesn't have", it.Name)
+			return fault.New(fault.Usage, "CREATE EXTENSION "+sqltext.QuoteIdent(it.Name)+" SCHEMA "+sqltext.QuoteIdent(want), "the tables need extension %q, which the database doesn't have", it.Name)
 		case have != want:
 			return fault.New(fault.Usage, "restore into a new database with --create", "extension %q lies in schema %q there, and in %q in the archive", it.Name, have, want)
 		}
@@ -270,7 +271,7 @@ func (r *run) warnPublications(ctx context.Context) error {
 		return err
 	}
 	for _, row := range rows {
-		r.note("publication " + quoteIdent(row[0]) + " is of all tables: what is restored goes to its subscribers and archives as well")
+		r.note("publication " + sqltext.QuoteIdent(row[0]) + " is of all tables: what is restored goes to its subscribers and archives as well")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // restorer puts missing rows back: it gathers them in temporary tables of one transaction, and inserts them
@@ -81,7 +82,7 @@ func (w *restorer) prepare(ctx context.Context, units []*unit) error {
 		for n, col := range u.columns {
 			if !col.generated {
 				g.columns = append(g.columns, n)
-				names = append(names, quoteIdent(col.name))
+				names = append(names, sqltext.QuoteIdent(col.name))
 			}
 		}
 		if err := exec(ctx, w.conn, "CREATE TEMPORARY TABLE "+g.temp+" ON COMMIT DROP AS SELECT "+strings.Join(names, ", ")+" FROM "+u.sql+" WITH NO DATA"); err != nil {
@@ -117,7 +118,7 @@ func (w *restorer) conflictOf(ctx context.Context, u *unit) (string, error) {
 		if !slices.Contains(live, u.columns[i].name) {
 			return "", nil
 		}
-		names = append(names, quoteIdent(u.columns[i].name))
+		names = append(names, sqltext.QuoteIdent(u.columns[i].name))
 	}
 	if len(names) != len(live) {
 		return "", nil
@@ -139,7 +140,7 @@ func (w *restorer) begin(ctx context.Context, u *unit) (put func([][]byte) error
 	g := w.tables[i]
 	var names []string
 	for _, n := range g.columns {
-		names = append(names, quoteIdent(u.columns[n].name))
+		names = append(names, sqltext.QuoteIdent(u.columns[n].name))
 	}
 	list := ""
 	if len(names) > 0 {
@@ -276,11 +277,11 @@ func insertSQL(want []*gathered) string {
 	for i, g := range want {
 		var names, keys, theirs []string
 		for _, n := range g.columns {
-			names = append(names, quoteIdent(g.unit.columns[n].name))
+			names = append(names, sqltext.QuoteIdent(g.unit.columns[n].name))
 		}
 		for _, n := range g.unit.key {
-			keys = append(keys, "l."+quoteIdent(g.unit.columns[n].name))
-			theirs = append(theirs, "m."+quoteIdent(g.unit.columns[n].name))
+			keys = append(keys, "l."+sqltext.QuoteIdent(g.unit.columns[n].name))
+			theirs = append(theirs, "m."+sqltext.QuoteIdent(g.unit.columns[n].name))
 		}
 		list, absent := strings.Join(names, ", "), ""
 		if len(keys) > 0 && g.conflict == "" {
@@ -309,7 +310,7 @@ where d.classid = 'pg_catalog.pg_class'::regclass and d.refobjid = $1::regclass 
 			return err
 		}
 		for _, r := range rows {
-			sql := fmt.Sprintf("SELECT pg_catalog.setval(%s, m.top) FROM (SELECT max(%s)::bigint AS top FROM pg_temp.%s) m, %s s WHERE m.top > s.last_value", quoteLiteral(r[0]), r[1], g.temp, r[0])
+			sql := fmt.Sprintf("SELECT pg_catalog.setval(%s, m.top) FROM (SELECT max(%s)::bigint AS top FROM pg_temp.%s) m, %s s WHERE m.top > s.last_value", sqltext.QuoteLiteral(r[0]), r[1], g.temp, r[0])
 			if err := exec(ctx, w.conn, sql); err != nil {
 				return fault.Wrap(err, fault.CodeOf(err), "", "raise sequence %s", r[0])
 			}

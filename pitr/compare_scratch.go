@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 const (
@@ -49,7 +50,7 @@ func (c *comparison) openScratch(ctx context.Context) error {
 	if p.admin, err = c.scratch.open(ctx, "postgres"); err != nil {
 		return err
 	}
-	if err := p.lock(ctx, "hashtext("+quoteLiteral(name)+")"); err != nil {
+	if err := p.lock(ctx, "hashtext("+sqltext.QuoteLiteral(name)+")"); err != nil {
 		return err
 	}
 	c.place = p
@@ -58,7 +59,7 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		return err
 	}
 	if !server.createDB && !server.superuser {
-		return fault.New(fault.Usage, "ALTER ROLE "+quoteIdent(server.user)+" CREATEDB, or name a database on another server with --scratch",
+		return fault.New(fault.Usage, "ALTER ROLE "+sqltext.QuoteIdent(server.user)+" CREATEDB, or name a database on another server with --scratch",
 			"role %q may not make the scratch database that the comparison needs", server.user)
 	}
 	rows, err := queryRows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", name)
@@ -69,7 +70,7 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		if rows[0][0] != scratchComment {
 			return fault.Wrap(ErrNotEmpty, fault.Usage, "drop it, or name another with --scratch", "database %q exists and is no scratch database", name)
 		}
-		if err := exec(ctx, p.admin, "DROP DATABASE "+quoteIdent(name)); err != nil {
+		if err := exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(name)); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "end the sessions that use it", "drop the scratch database that an earlier comparison left")
 		}
 	}
@@ -77,7 +78,7 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		return fault.Wrap(err, fault.Usage, "name a database on another server with --scratch", "create the scratch database %q", name)
 	}
 	c.made = true
-	return exec(ctx, p.admin, "COMMENT ON DATABASE "+quoteIdent(name)+" IS "+quoteLiteral(scratchComment))
+	return exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+sqltext.QuoteLiteral(scratchComment))
 }
 
 // close drops the scratch database. If that fails, the next comparison does it.
@@ -86,8 +87,8 @@ func (c *comparison) close(ctx context.Context) {
 		return
 	}
 	if c.made {
-		if err := exec(ctx, c.place.admin, "DROP DATABASE "+quoteIdent(c.place.name)+" WITH (FORCE)"); err != nil {
-			c.report.Notes = append(c.report.Notes, "the scratch database "+quoteIdent(c.place.name)+" could not be dropped: "+err.Error())
+		if err := exec(ctx, c.place.admin, "DROP DATABASE "+sqltext.QuoteIdent(c.place.name)+" WITH (FORCE)"); err != nil {
+			c.report.Notes = append(c.report.Notes, "the scratch database "+sqltext.QuoteIdent(c.place.name)+" could not be dropped: "+err.Error())
 		}
 	}
 	c.place.close(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -92,7 +93,7 @@ func (c *comparison) units(ctx context.Context, archived, live *pgconn.PgConn) (
 }
 
 func newUnit(rel relation) *unit {
-	u := &unit{namespace: rel.namespace, name: rel.name, sql: quoteName(rel.namespace, rel.name)}
+	u := &unit{namespace: rel.namespace, name: rel.name, sql: sqltext.QuoteName(rel.namespace, rel.name)}
 	u.from = "ONLY " + u.sql
 	if rel.kind == "p" {
 		u.from = u.sql
@@ -205,13 +206,13 @@ where a.attrelid = b.indrelid and k.ord <= b.indnkeyatts order by k.ord`, table)
 func (u *unit) query() string {
 	var matched, all []string
 	for i, c := range u.columns {
-		all = append(all, quoteIdent(c.name))
+		all = append(all, sqltext.QuoteIdent(c.name))
 		if len(u.key) == 0 {
-			matched = append(matched, quoteIdent(u.columns[i].name))
+			matched = append(matched, sqltext.QuoteIdent(u.columns[i].name))
 		}
 	}
 	for _, i := range u.key {
-		matched = append(matched, quoteIdent(u.columns[i].name))
+		matched = append(matched, sqltext.QuoteIdent(u.columns[i].name))
 	}
 	by := `ROW(` + strings.Join(matched, ", ") + `)::text COLLATE "C"`
 	if u.whole {

@@ -14,6 +14,7 @@ import (
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -171,7 +172,7 @@ select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_se
 		}
 	}
 	value = min(max(value, least), greatest)
-	return exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", quoteLiteral(name), value, called))
+	return exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, called))
 }
 
 func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, value int64, called, descending bool) (int64, bool, error) {
@@ -185,7 +186,7 @@ func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapsh
 		}
 		// The column may be of any type: only whole numbers in a sequence's range count.
 		sql := `select pg_catalog.%s(%s)::text from %s where pg_catalog.pg_typeof(%s)::text in ('smallint', 'integer', 'bigint')`
-		column, of := quoteIdent(c.Column), "max"
+		column, of := sqltext.QuoteIdent(c.Column), "max"
 		if descending {
 			of = "min"
 		}
@@ -218,10 +219,10 @@ var listSettings = []string{"search_path", "temp_tablespaces", "local_preload_li
 // databaseSettings gives a database that the restore made the owner, limits, settings and rights of the
 // source's.
 func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
-	d, name := r.manifest.Database, quoteIdent(r.place.name)
+	d, name := r.manifest.Database, sqltext.QuoteIdent(r.place.name)
 	var sql []string
 	if !r.o.NoOwner && d.Owner != "" {
-		sql = append(sql, "ALTER DATABASE "+name+" OWNER TO "+quoteIdent(d.Owner))
+		sql = append(sql, "ALTER DATABASE "+name+" OWNER TO "+sqltext.QuoteIdent(d.Owner))
 	}
 	if d.ConnectionLimit > 0 {
 		sql = append(sql, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", name, d.ConnectionLimit))
@@ -231,7 +232,7 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 			r.note("setting " + s.Name + " of the database holds a secret that is not in the archive")
 			continue
 		}
-		value := quoteLiteral(s.Value)
+		value := sqltext.QuoteLiteral(s.Value)
 		if slices.Contains(listSettings, strings.ToLower(s.Name)) && s.Value != "" {
 			value = s.Value
 		}
@@ -240,7 +241,7 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 			if r.o.NoOwner && r.o.NoPrivileges {
 				continue
 			}
-			subject = "ALTER ROLE " + quoteIdent(s.Role) + " IN DATABASE " + name
+			subject = "ALTER ROLE " + sqltext.QuoteIdent(s.Role) + " IN DATABASE " + name
 		}
 		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+value)
 	}
@@ -269,7 +270,7 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 func settingName(s string) string {
 	parts := strings.Split(s, ".")
 	for i := range parts {
-		parts[i] = quoteIdent(parts[i])
+		parts[i] = sqltext.QuoteIdent(parts[i])
 	}
 	return strings.Join(parts, ".")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/internal/sqltext"
 )
 
 // prepareReplay builds what replay needs to find rows by: the replica identity's index of each table that
@@ -130,9 +131,9 @@ order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) el
 	if best == "" {
 		return nil
 	}
-	name := quoteIdent(helperPrefix + itoa(int64(t.OID)))
-	r.helpers[t.OID] = quoteIdent(namespace) + "." + name
-	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+quoteIdent(best)+")")
+	name := sqltext.QuoteIdent(helperPrefix + itoa(int64(t.OID)))
+	r.helpers[t.OID] = sqltext.QuoteIdent(namespace) + "." + name
+	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+sqltext.QuoteIdent(best)+")")
 }
 
 // hashable ranks a column's type; len(hashableTypes) for one that is no good.

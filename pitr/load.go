@@ -12,6 +12,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr/fold"
 	"tidemark/pitr/pgbinary"
 )
@@ -193,7 +194,7 @@ func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.T
 func (r *run) copySQL(t *basesnapshot.Table) string {
 	var names []string
 	for _, c := range t.CopyColumns() {
-		names = append(names, quoteIdent(c))
+		names = append(names, sqltext.QuoteIdent(c))
 	}
 	list := ""
 	if len(names) > 0 {

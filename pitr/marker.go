@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // marker is what the mark in an existing database remembers: how it was found, so that a later restore can
@@ -51,7 +52,7 @@ func writeMarker(ctx context.Context, conn *pgconn.PgConn, m marker) error {
 		return err
 	}
 	sql := "BEGIN; CREATE SCHEMA " + unfinishedSchema + "; CREATE TABLE " + unfinishedSchema + ".restore (mark json NOT NULL); INSERT INTO " +
-		unfinishedSchema + ".restore VALUES (" + quoteLiteral(string(text)) + "); COMMIT"
+		unfinishedSchema + ".restore VALUES (" + sqltext.QuoteLiteral(string(text)) + "); COMMIT"
 	if err := exec(ctx, conn, sql); err != nil {
 		return fault.Wrap(err, fault.Usage, "the restoring role needs CREATE on the database", "mark the database as unfinished")
 	}
@@ -121,7 +122,7 @@ func wipe(ctx context.Context, conn *pgconn.PgConn, m *marker) error {
 	}
 	for _, e := range extensions {
 		if !slices.Contains(m.Extensions, e[0]) {
-			if err := exec(ctx, conn, "DROP EXTENSION IF EXISTS "+quoteIdent(e[0])+" CASCADE"); err != nil {
+			if err := exec(ctx, conn, "DROP EXTENSION IF EXISTS "+sqltext.QuoteIdent(e[0])+" CASCADE"); err != nil {
 				return err
 			}
 		}
@@ -150,7 +151,7 @@ func wipe(ctx context.Context, conn *pgconn.PgConn, m *marker) error {
 func quotedTables(tables []*basesnapshot.Table) []string {
 	var out []string
 	for _, t := range tables {
-		out = append(out, quoteName(t.Namespace, t.Name))
+		out = append(out, sqltext.QuoteName(t.Namespace, t.Name))
 	}
 	return out
 }

@@ -36,7 +36,7 @@ from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid j
 	}
 	here := map[string][]string{}
 	for _, row := range rows {
-		here[quoteName(row[0], row[1])] = row[2:]
+		here[sqltext.QuoteName(row[0], row[1])] = row[2:]
 	}
 	for _, s := range r.manifest.Sequences {
 		name := r.quoted(s.Namespace, s.Name)
@@ -81,7 +81,7 @@ func mendToast(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.Schema
 	}
 	rows, err := queryRows(ctx, conn, `
 select c.reltoastrelid::text, case c.reloftype when 0 then '' else pg_catalog.format_type(c.reloftype, null) end
-from pg_catalog.pg_class c where c.oid = `+quoteLiteral(table)+"::pg_catalog.regclass")
+from pg_catalog.pg_class c where c.oid = `+sqltext.QuoteLiteral(table)+"::pg_catalog.regclass")
 	if err != nil || len(rows) == 0 || rows[0][0] != "0" {
 		return err
 	}
@@ -141,7 +141,7 @@ func (r *run) saysNull(it *basesnapshot.SchemaItem, column []string) bool {
 	if it.Kind == "DEFAULT" {
 		return strings.Contains(it.SQL, "ALTER TABLE ONLY "+column[0]+" ALTER COLUMN "+column[1]+setNull)
 	}
-	if r.quoted(it.Namespace, it.Name) != quoteName(column[2], column[3]) {
+	if r.quoted(it.Namespace, it.Name) != sqltext.QuoteName(column[2], column[3]) {
 		return false
 	}
 	for line := range strings.Lines(it.SQL) {

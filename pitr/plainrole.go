@@ -10,6 +10,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // A restore by a role that is no superuser, as on managed servers. What needs one is found before anything is
@@ -47,7 +48,7 @@ func (r *run) checkPublic(ctx context.Context) error {
 	}
 	may, err := queryValue(ctx, r.place.admin, "select coalesce((select pg_catalog.has_schema_privilege(oid, 'CREATE')::int::text from pg_catalog.pg_namespace where nspname = 'public'), '1')")
 	if err == nil && may != "1" {
-		err = fault.New(fault.Usage, "GRANT CREATE ON SCHEMA public TO "+quoteIdent(r.server.user), "role %q may not make tables in schema public", r.server.user)
+		err = fault.New(fault.Usage, "GRANT CREATE ON SCHEMA public TO "+sqltext.QuoteIdent(r.server.user), "role %q may not make tables in schema public", r.server.user)
 	}
 	return err
 }
@@ -103,11 +104,11 @@ select (pg_catalog.pg_has_role(oid, 'USAGE') and pg_catalog.pg_has_role(oid, '`+
 		case len(rows) == 0 || rows[0][0] != "1" && rows[0][1] == "1": // ones that are missing will be ours
 			r.joins = append(r.joins, role)
 		case rows[0][0] != "1":
-			never = append(never, quoteIdent(role))
+			never = append(never, sqltext.QuoteIdent(role))
 		}
 	}
 	if len(never) > 0 {
-		return fault.New(fault.Usage, "GRANT "+strings.Join(never, ", ")+" TO "+quoteIdent(r.server.user)+"; or restore with --no-owner --no-privileges",
+		return fault.New(fault.Usage, "GRANT "+strings.Join(never, ", ")+" TO "+sqltext.QuoteIdent(r.server.user)+"; or restore with --no-owner --no-privileges",
 			"role %q is no superuser and can't make objects belong to %s", r.server.user, strings.Join(never, ", "))
 	}
 	return nil
@@ -120,8 +121,8 @@ func (r *run) joinRoles(ctx context.Context) error {
 		with = " WITH INHERIT TRUE, SET TRUE"
 	}
 	for _, role := range r.joins {
-		if err := exec(ctx, r.place.admin, "GRANT "+quoteIdent(role)+" TO "+quoteIdent(r.server.user)+with); err != nil {
-			return fault.Wrap(err, fault.CodeOf(err), "GRANT "+quoteIdent(role)+" TO "+quoteIdent(r.server.user), "join role %q, which objects will belong to", role)
+		if err := exec(ctx, r.place.admin, "GRANT "+sqltext.QuoteIdent(role)+" TO "+sqltext.QuoteIdent(r.server.user)+with); err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "GRANT "+sqltext.QuoteIdent(role)+" TO "+sqltext.QuoteIdent(r.server.user), "join role %q, which objects will belong to", role)
 		}
 		r.joined = append(r.joined, role)
 	}
@@ -131,8 +132,8 @@ func (r *run) joinRoles(ctx context.Context) error {
 // leaveRoles takes back what joinRoles gave, whether the restore was completed or not.
 func (r *run) leaveRoles(ctx context.Context) {
 	for _, role := range r.joined {
-		if err := exec(ctx, r.place.admin, "REVOKE "+quoteIdent(role)+" FROM "+quoteIdent(r.server.user)); err != nil {
-			r.note(fmt.Sprintf("role %s is still a member of %s: %s", quoteIdent(r.server.user), quoteIdent(role), err))
+		if err := exec(ctx, r.place.admin, "REVOKE "+sqltext.QuoteIdent(role)+" FROM "+sqltext.QuoteIdent(r.server.user)); err != nil {
+			r.note(fmt.Sprintf("role %s is still a member of %s: %s", sqltext.QuoteIdent(r.server.user), sqltext.QuoteIdent(role), err))
 		}
 	}
 	r.joined = nil
@@ -164,7 +165,7 @@ where v.name = $1 and (v.trusted or not v.superuser)`
 			continue
 		}
 		if it.Kind == "EXTENSION" {
-			return fault.New(fault.Usage, "let a superuser run CREATE EXTENSION "+quoteIdent(it.Name)+" in the database first", "role %q is no superuser and can't make extension %s", r.server.user, it.Name)
+			return fault.New(fault.Usage, "let a superuser run CREATE EXTENSION "+sqltext.QuoteIdent(it.Name)+" in the database first", "role %q is no superuser and can't make extension %s", r.server.user, it.Name)
 		}
 		return r.superuserNeeded(it)
 	}
@@ -370,12 +371,12 @@ func (r *run) letOwn(ctx context.Context, conn *pgconn.PgConn, items []*basesnap
 		place, has := "", ""
 		switch {
 		case it.Kind == "PUBLICATION":
-			place = "DATABASE " + quoteIdent(r.place.name)
+			place = "DATABASE " + sqltext.QuoteIdent(r.place.name)
 			has = "select pg_catalog.has_database_privilege($1, pg_catalog.current_database(), 'CREATE')::int::text"
 		case it.Namespace != "":
 			schema := r.names.table(it.Namespace, "")
-			place = "SCHEMA " + quoteIdent(schema)
-			has = "select pg_catalog.has_schema_privilege($1, " + quoteLiteral(quoteIdent(schema)) + "::regnamespace, 'CREATE')::int::text"
+			place = "SCHEMA " + sqltext.QuoteIdent(schema)
+			has = "select pg_catalog.has_schema_privilege($1, " + sqltext.QuoteLiteral(sqltext.QuoteIdent(schema)) + "::regnamespace, 'CREATE')::int::text"
 		}
 		if place == "" || it.Owner == r.server.user || done[[2]string{place, it.Owner}] {
 			continue
@@ -388,10 +389,10 @@ func (r *run) letOwn(ctx context.Context, conn *pgconn.PgConn, items []*basesnap
 		if found == "1" {
 			continue
 		}
-		if err := exec(ctx, conn, "GRANT CREATE ON "+place+" TO "+quoteIdent(it.Owner)); err != nil {
+		if err := exec(ctx, conn, "GRANT CREATE ON "+place+" TO "+sqltext.QuoteIdent(it.Owner)); err != nil {
 			return nil, fault.Wrap(err, fault.CodeOf(err), "", "let role %q have objects in %s", it.Owner, strings.ToLower(place))
 		}
-		revoke = append(revoke, "REVOKE CREATE ON "+place+" FROM "+quoteIdent(it.Owner))
+		revoke = append(revoke, "REVOKE CREATE ON "+place+" FROM "+sqltext.QuoteIdent(it.Owner))
 	}
 	return revoke, nil
 }
@@ -438,7 +439,7 @@ func (r *run) preflightChanges(ctx context.Context) error {
 		return nil
 	}
 	if r.conn.plain {
-		return fault.New(fault.Usage, "restore as a superuser, or GRANT SET ON PARAMETER session_replication_role TO "+quoteIdent(r.server.user)+" (PostgreSQL 15 and later)",
+		return fault.New(fault.Usage, "restore as a superuser, or GRANT SET ON PARAMETER session_replication_role TO "+sqltext.QuoteIdent(r.server.user)+" (PostgreSQL 15 and later)",
 			"the schema was changed between the base snapshot and the target: to replay that, triggers must be switched off, and role %q may not", r.server.user)
 	}
 	if !r.o.DataOnly && r.names == nil {

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // serverFacts are what the preflight learns of the target server.
@@ -130,7 +131,7 @@ func tablesEmpty(ctx context.Context, conn *pgconn.PgConn, tables []*basesnapsho
 		return err
 	}
 	if always != "" {
-		return fault.New(fault.Usage, "ALTER EVENT TRIGGER "+quoteIdent(always)+" DISABLE, for the restore", "event trigger %s fires for replicas too (ENABLE ALWAYS or REPLICA)", always)
+		return fault.New(fault.Usage, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(always)+" DISABLE, for the restore", "event trigger %s fires for replicas too (ENABLE ALWAYS or REPLICA)", always)
 	}
 	for _, t := range tables {
 		rows, err := queryRows(ctx, conn, `
@@ -146,7 +147,7 @@ where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, t.Namespac
 		if rows[0][0] == "1" {
 			return fault.New(fault.Usage, "disable it for the restore", "table %s has a trigger that fires for replicas too (ENABLE ALWAYS or REPLICA)", t)
 		}
-		found, err := queryValue(ctx, conn, "select 1 from only "+quoteName(t.Namespace, t.Name)+" limit 1")
+		found, err := queryValue(ctx, conn, "select 1 from only "+sqltext.QuoteName(t.Namespace, t.Name)+" limit 1")
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // missingRoles returns the roles that the schema needs and the server lacks.
@@ -37,7 +38,7 @@ func checkRoles(missing []basesnapshot.Role, f serverFacts) error {
 	var names, sql []string
 	for _, r := range missing {
 		names = append(names, r.Name)
-		sql = append(sql, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN;")
+		sql = append(sql, "CREATE ROLE "+sqltext.QuoteIdent(r.Name)+" NOLOGIN;")
 	}
 	return fault.New(fault.Usage, strings.Join(sql, " ")+" or restore with --no-owner --no-privileges",
 		"the target server lacks the roles %s, and role %q may not make them", strings.Join(names, ", "), f.user)
@@ -58,25 +59,25 @@ func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapsho
 		if r.Inherit {
 			inherit = " INHERIT"
 		}
-		if err := exec(ctx, conn, "CREATE ROLE "+quoteIdent(r.Name)+" NOLOGIN"+inherit); madeMeanwhile(err) {
+		if err := exec(ctx, conn, "CREATE ROLE "+sqltext.QuoteIdent(r.Name)+" NOLOGIN"+inherit); madeMeanwhile(err) {
 			continue
 		} else if err != nil {
 			return nil, fault.Wrap(err, fault.Failed, "make the role by hand", "create role %q", r.Name)
 		}
 		made[r.Name] = true
-		note := "role " + quoteIdent(r.Name) + " was missing and was made without login, password and rights over the server"
+		note := "role " + sqltext.QuoteIdent(r.Name) + " was missing and was made without login, password and rights over the server"
 		if r.Login {
-			note += ": ALTER ROLE " + quoteIdent(r.Name) + " LOGIN PASSWORD …"
+			note += ": ALTER ROLE " + sqltext.QuoteIdent(r.Name) + " LOGIN PASSWORD …"
 		}
 		notes = append(notes, note)
 	}
 	for _, r := range missing {
 		for _, m := range r.MemberOf {
 			if !made[m.Role] {
-				notes = append(notes, "role "+quoteIdent(r.Name)+" was not made a member of "+quoteIdent(m.Role)+", which was there already")
+				notes = append(notes, "role "+sqltext.QuoteIdent(r.Name)+" was not made a member of "+sqltext.QuoteIdent(m.Role)+", which was there already")
 				continue
 			}
-			if err := exec(ctx, conn, "GRANT "+quoteIdent(m.Role)+" TO "+quoteIdent(r.Name)); err != nil {
+			if err := exec(ctx, conn, "GRANT "+sqltext.QuoteIdent(m.Role)+" TO "+sqltext.QuoteIdent(r.Name)); err != nil {
 				return nil, fault.Wrap(err, fault.Failed, "", "make role %q a member of %q", r.Name, m.Role)
 			}
 		}

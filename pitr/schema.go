@@ -11,6 +11,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // schemaPhase makes roles and everything that comes before the rows.
@@ -77,7 +78,7 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 		sql = asRole(sql)
 	}
 	if it.Kind == "TABLE" || it.Kind == "MATERIALIZED VIEW" {
-		sql = "SET default_table_access_method = " + quoteIdent(am) + ";\n" + sql
+		sql = "SET default_table_access_method = " + sqltext.QuoteIdent(am) + ";\n" + sql
 	}
 	if it.InitialSQL != "" && r.server.superuser {
 		sql = it.InitialSQL + sql

@@ -10,6 +10,7 @@ import (
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
 )
@@ -192,7 +193,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 
 // furthest gives a sequence's state on the target or, where that is further on, the last sample.
 func furthest(ctx context.Context, conn *pgconn.PgConn, s *basesnapshot.Sequence, sample segment.Sequence, sampled bool) (segment.Sequence, error) {
-	name := quoteName(s.Namespace, s.Name)
+	name := sqltext.QuoteName(s.Namespace, s.Name)
 	rows, err := queryRows(ctx, conn, `select s.last_value::text, s.is_called::int::text, (q.seqincrement < 0)::int::text
 from `+name+` s, pg_catalog.pg_sequence q where q.seqrelid = $1::regclass`, name)
 	if err != nil || len(rows) == 0 {

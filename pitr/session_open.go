@@ -58,12 +58,3 @@ func (s Session) Own(ctx context.Context, name string) (bool, error) {
 
 // Close closes the connection without waiting for the server's goodbye.
 func (s Session) Close() { closeNow(s.Conn) }
-
-// QuoteName quotes namespace.name for SQL.
-func QuoteName(namespace, name string) string { return quoteName(namespace, name) }
-
-// QuoteIdent quotes a name for SQL.
-func QuoteIdent(name string) string { return quoteIdent(name) }
-
-// QuoteLiteral quotes a string constant for SQL.
-func QuoteLiteral(s string) string { return quoteLiteral(s) }

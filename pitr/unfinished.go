@@ -12,6 +12,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // A restore that did not reach its end leaves a mark, so that nobody takes its database for whole, and so
@@ -60,7 +61,7 @@ func openPlace(ctx context.Context, c *connector, create bool) (*place, error) {
 	key := "0"
 	if create {
 		p.name = unfinishedName(p.final)
-		key = "hashtext(" + quoteLiteral(p.final) + ")"
+		key = "hashtext(" + sqltext.QuoteLiteral(p.final) + ")"
 		p.admin, err = c.open(ctx, "postgres")
 		if err != nil && strings.Contains(err.Error(), "does not exist") {
 			p.admin, err = c.open(ctx, "template1")
@@ -113,7 +114,7 @@ func (p *place) tryLock(ctx context.Context, key string) error {
 // bears our mark.
 func (p *place) checkCreate(ctx context.Context, f serverFacts) error {
 	if !f.createDB && !f.superuser {
-		return fault.New(fault.Usage, "ALTER ROLE "+quoteIdent(f.user)+" CREATEDB", "role %q may not create databases", f.user)
+		return fault.New(fault.Usage, "ALTER ROLE "+sqltext.QuoteIdent(f.user)+" CREATEDB", "role %q may not create databases", f.user)
 	}
 	found, err := queryValue(ctx, p.admin, "select 1 from pg_catalog.pg_database where datname = $1", p.final)
 	if err != nil {
@@ -155,14 +156,14 @@ func (p *place) make(ctx context.Context, archive string, m *basesnapshot.Manife
 		return err
 	}
 	if left {
-		if err := exec(ctx, p.admin, "DROP DATABASE "+quoteIdent(p.name)); err != nil {
+		if err := exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(p.name)); err != nil {
 			return fault.Wrap(err, fault.Failed, "end the sessions that use it", "drop the unfinished database %q", p.name)
 		}
 	}
 	if err := exec(ctx, p.admin, createDatabaseSQL(p.name, m.Database, f.version)); err != nil {
 		return fault.Wrap(err, fault.Usage, "make the database by hand with a locale that this server has, and restore without --create", "create database %q", p.name)
 	}
-	return exec(ctx, p.admin, "COMMENT ON DATABASE "+quoteIdent(p.name)+" IS "+quoteLiteral(unfinishedComment+archive))
+	return exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(p.name)+" IS "+sqltext.QuoteLiteral(unfinishedComment+archive))
 }
 
 // inside runs SQL in the database being made.
@@ -175,22 +176,22 @@ func (p *place) inside(ctx context.Context, sql string) error {
 }
 
 func createDatabaseSQL(name string, d basesnapshot.Database, version int) string {
-	sql := "CREATE DATABASE " + quoteIdent(name) + " TEMPLATE template0 ENCODING " + quoteLiteral(d.Encoding)
+	sql := "CREATE DATABASE " + sqltext.QuoteIdent(name) + " TEMPLATE template0 ENCODING " + sqltext.QuoteLiteral(d.Encoding)
 	if d.Collate != "" {
-		sql += " LC_COLLATE " + quoteLiteral(d.Collate)
+		sql += " LC_COLLATE " + sqltext.QuoteLiteral(d.Collate)
 	}
 	if d.CType != "" {
-		sql += " LC_CTYPE " + quoteLiteral(d.CType)
+		sql += " LC_CTYPE " + sqltext.QuoteLiteral(d.CType)
 	}
 	switch {
 	case version < 150000:
 	case d.LocaleProvider == "i":
-		sql += " LOCALE_PROVIDER icu ICU_LOCALE " + quoteLiteral(d.Locale)
+		sql += " LOCALE_PROVIDER icu ICU_LOCALE " + sqltext.QuoteLiteral(d.Locale)
 		if d.ICURules != "" {
-			sql += " ICU_RULES " + quoteLiteral(d.ICURules)
+			sql += " ICU_RULES " + sqltext.QuoteLiteral(d.ICURules)
 		}
 	case d.LocaleProvider == "b":
-		sql += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quoteLiteral(d.Locale)
+		sql += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + sqltext.QuoteLiteral(d.Locale)
 	default:
 		sql += " LOCALE_PROVIDER libc"
 	}
@@ -212,13 +213,13 @@ func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string
 	}
 	comment := "NULL"
 	if d.Comment != "" {
-		comment = quoteLiteral(d.Comment)
+		comment = sqltext.QuoteLiteral(d.Comment)
 	}
 	// In one transaction: the rename and the new comment come together.
-	sql := "BEGIN; ALTER DATABASE " + quoteIdent(p.name) + " RENAME TO " + quoteIdent(p.final) +
-		"; COMMENT ON DATABASE " + quoteIdent(p.final) + " IS " + comment + "; COMMIT"
+	sql := "BEGIN; ALTER DATABASE " + sqltext.QuoteIdent(p.name) + " RENAME TO " + sqltext.QuoteIdent(p.final) +
+		"; COMMENT ON DATABASE " + sqltext.QuoteIdent(p.final) + " IS " + comment + "; COMMIT"
 	if err := exec(ctx, p.admin, sql); err != nil {
-		return fault.Wrap(err, fault.Failed, "rename it by hand once nothing is in the way: ALTER DATABASE "+quoteIdent(p.name)+" RENAME TO "+quoteIdent(p.final),
+		return fault.Wrap(err, fault.Failed, "rename it by hand once nothing is in the way: ALTER DATABASE "+sqltext.QuoteIdent(p.name)+" RENAME TO "+sqltext.QuoteIdent(p.final),
 			"the database is complete, but could not be given its name")
 	}
 	p.name = p.final

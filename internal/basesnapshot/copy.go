@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 const (
@@ -186,7 +187,7 @@ func (w *worker) tryTask(ctx context.Context, t task) ([]Chunk, error) {
 			return nil, err
 		}
 		w.session = s
-		if err := s.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(w.snapshot)); err != nil {
+		if err := s.exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+sqltext.QuoteLiteral(w.snapshot)); err != nil {
 			return nil, sqlFault(err, "importing the snapshot")
 		}
 	}
@@ -208,7 +209,7 @@ func (w *worker) tryTask(ctx context.Context, t task) ([]Chunk, error) {
 // deadlock, which across sessions nobody would see. A lock that is not given in time is tried for again.
 func (w *worker) lock(ctx context.Context, t *source) error {
 	sql := fmt.Sprintf("SAVEPOINT t; SET LOCAL lock_timeout = %d; LOCK TABLE ONLY %s IN ACCESS SHARE MODE",
-		w.opt.LockTimeout.Milliseconds(), qualified(t.Namespace, t.Name))
+		w.opt.LockTimeout.Milliseconds(), sqltext.QuoteName(t.Namespace, t.Name))
 	for attempt := 1; ; attempt++ {
 		err := w.session.exec(ctx, sql)
 		switch sqlState(err) {

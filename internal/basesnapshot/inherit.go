@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"tidemark/internal/sqltext"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -148,7 +150,7 @@ func (f *family) rewrite(it *SchemaItem, families map[uint32]*family) {
 	}
 	for _, c := range f.checks {
 		only.Constraints = append(only.Constraints, c.name)
-		others = append(others, "CONSTRAINT "+quoteIdent(c.name)+" "+c.definition)
+		others = append(others, "CONSTRAINT "+sqltext.QuoteIdent(c.name)+" "+c.definition)
 	}
 	it.SQL = head + "(\n    " + strings.Join(append(list, others...), ",\n    ") + "\n)" + tail[end+1:] + f.attach(it, families)
 	it.Inherited = &only
@@ -157,16 +159,16 @@ func (f *family) rewrite(it *SchemaItem, families map[uint32]*family) {
 // attach gives the statements that mark columns NOT NULL, which INHERIT wants of those that are so in a parent, and
 // make the table a child.
 func (f *family) attach(it *SchemaItem, families map[uint32]*family) string {
-	alter := "\nALTER " + it.Kind + " ONLY " + qualified(f.Namespace, f.Name.Name) + " "
+	alter := "\nALTER " + it.Kind + " ONLY " + sqltext.QuoteName(f.Namespace, f.Name.Name) + " "
 	var sql strings.Builder
 	for _, c := range f.columns {
 		if c.notNull {
-			sql.WriteString(alter + "ALTER COLUMN " + quoteIdent(c.name) + " SET NOT NULL;\n")
+			sql.WriteString(alter + "ALTER COLUMN " + sqltext.QuoteIdent(c.name) + " SET NOT NULL;\n")
 		}
 	}
 	for _, p := range f.parents {
 		if parent := families[p]; parent != nil {
-			sql.WriteString(alter + "INHERIT " + qualified(parent.Namespace, parent.Name.Name) + ";\n")
+			sql.WriteString(alter + "INHERIT " + sqltext.QuoteName(parent.Namespace, parent.Name.Name) + ";\n")
 		}
 	}
 	return sql.String()
@@ -222,7 +224,7 @@ func readFamilies(ctx context.Context, conn *pgx.Conn) (map[uint32]*family, erro
 	var kind, collation, expression string
 	_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.local, &c.notNull, &kind, &collation, &expression, &c.stored}, func() error {
 		c.generated = expression != ""
-		c.definition = quoteIdent(c.name) + " " + kind + collation + expression
+		c.definition = sqltext.QuoteIdent(c.name) + " " + kind + collation + expression
 		families[oid].columns = append(families[oid].columns, c)
 		return nil
 	})
@@ -253,7 +255,7 @@ func (it *SchemaItem) InheritedSQL() string {
 	if it.Inherited == nil {
 		return ""
 	}
-	table := quoteLiteral(qualified(it.Namespace, it.Name)) + "::pg_catalog.regclass"
+	table := sqltext.QuoteLiteral(sqltext.QuoteName(it.Namespace, it.Name)) + "::pg_catalog.regclass"
 	var sql strings.Builder
 	for _, part := range []struct {
 		names                          []string
@@ -267,7 +269,7 @@ func (it *SchemaItem) InheritedSQL() string {
 		}
 		var names []string
 		for _, n := range part.names {
-			names = append(names, quoteLiteral(n))
+			names = append(names, sqltext.QuoteLiteral(n))
 		}
 		fmt.Fprintf(&sql, "UPDATE pg_catalog.%s SET %s = false WHERE %s = %s AND %s IN (%s);\n",
 			part.catalog, part.flag, part.owner, table, part.nameFlag, strings.Join(names, ", "))

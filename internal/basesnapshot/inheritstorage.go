@@ -3,6 +3,8 @@ package basesnapshot
 import (
 	"context"
 
+	"tidemark/internal/sqltext"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -43,7 +45,7 @@ func settleInheritedStorage(ctx context.Context, conn *pgx.Conn, items []SchemaI
 		if it == nil {
 			return nil
 		}
-		alter := "\nALTER TABLE ONLY " + qualified(table.Namespace, table.Name) + " ALTER COLUMN " + quoteIdent(column) + " SET "
+		alter := "\nALTER TABLE ONLY " + sqltext.QuoteName(table.Namespace, table.Name) + " ALTER COLUMN " + sqltext.QuoteIdent(column) + " SET "
 		if storage != "" {
 			it.SQL += alter + "STORAGE " + storage + ";\n"
 		}

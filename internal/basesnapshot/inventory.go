@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // source is a table to be copied, with what the copying needs besides the manifest's Table.
@@ -265,7 +266,7 @@ ORDER BY 1, 2, 3`, have)
 func copySQL(t *source, first, end int64, last bool) string {
 	columns := t.CopyColumns()
 	for i, c := range columns {
-		columns[i] = quoteIdent(c)
+		columns[i] = sqltext.QuoteIdent(c)
 	}
 	where := ""
 	switch {
@@ -276,5 +277,5 @@ func copySQL(t *source, first, end int64, last bool) string {
 	case !last:
 		where = fmt.Sprintf(" WHERE ctid < '(%d,0)'", end)
 	}
-	return "COPY (SELECT " + strings.Join(columns, ", ") + " FROM ONLY " + qualified(t.Namespace, t.Name) + where + ") TO STDOUT"
+	return "COPY (SELECT " + strings.Join(columns, ", ") + " FROM ONLY " + sqltext.QuoteName(t.Namespace, t.Name) + where + ") TO STDOUT"
 }

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"tidemark/internal/sqltext"
 )
 
 // redacted stands where a password stood.
@@ -63,7 +65,11 @@ func replaceLiterals(sql string, f func(before, value string) string, changed *b
 			value, n := quotedText(sql[i:], '\'', escapes)
 			if v := f(word, value); v != value {
 				*changed = true
-				out.WriteString(quoteLiteral(v)) // after an E too: what stands in is plain
+				literal := sqltext.QuoteLiteral(v)
+				if escapes {
+					literal = strings.TrimPrefix(literal, " E") // which stands there
+				}
+				out.WriteString(literal)
 			} else {
 				out.WriteString(sql[i : i+n])
 			}

@@ -42,6 +42,9 @@ func TestRedactionKeepsEverythingElse(t *testing.T) {
 	it := SchemaItem{Kind: "SERVER", SQL: `OPTIONS (user 'u', access_key E'x\\''y', "API Key" 'k', "api_key" 'k')`}
 	redactItem(&it)
 	require.Equal(t, `OPTIONS (user 'u', access_key E'redacted', "API Key" 'redacted', "api_key" 'redacted')`, it.SQL)
+	subscription := SchemaItem{Kind: "SUBSCRIPTION", SQL: `CONNECTION E'user=''o\\''b'' password=x' PUBLICATION p`}
+	redactItem(&subscription)
+	require.Equal(t, `CONNECTION E'user=''o\\''b'' password=''redacted''' PUBLICATION p`, subscription.SQL)
 	function := SchemaItem{Kind: "FUNCTION", SQL: "SELECT 'password=x'"}
 	redactItem(&function)
 	require.Equal(t, "SELECT 'password=x'", function.SQL)

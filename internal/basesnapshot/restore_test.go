@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"tidemark/internal/sqltext"
 	"tidemark/objectstore"
 )
 
@@ -42,7 +43,7 @@ func restoreAll(t *testing.T, store objectstore.Store, m *Manifest) string {
 		load(t, conn, store, &m.Tables[i])
 	}
 	for _, s := range m.Sequences {
-		exec(fmt.Sprintf("SELECT setval(%s, %d, %t)", quoteLiteral(qualified(s.Namespace, s.Name)), s.LastValue, s.IsCalled))
+		exec(fmt.Sprintf("SELECT setval(%s, %d, %t)", sqltext.QuoteLiteral(sqltext.QuoteName(s.Namespace, s.Name)), s.LastValue, s.IsCalled))
 	}
 	run(PassMain, "post-data")
 	run(PassACL, "pre-data", "none", "post-data")
@@ -54,7 +55,7 @@ func load(t *testing.T, conn *pgx.Conn, store objectstore.Store, table *Table) {
 	ctx := context.Background()
 	columns := table.CopyColumns()
 	for i, c := range columns {
-		columns[i] = quoteIdent(c)
+		columns[i] = sqltext.QuoteIdent(c)
 	}
 	list := ""
 	if len(columns) > 0 {
@@ -63,7 +64,7 @@ func load(t *testing.T, conn *pgx.Conn, store objectstore.Store, table *Table) {
 	for _, c := range table.Chunks {
 		r, err := OpenChunk(ctx, store, c)
 		require.NoError(t, err)
-		tag, err := conn.PgConn().CopyFrom(ctx, r, "COPY "+qualified(table.Namespace, table.Name)+list+" FROM STDIN")
+		tag, err := conn.PgConn().CopyFrom(ctx, r, "COPY "+sqltext.QuoteName(table.Namespace, table.Name)+list+" FROM STDIN")
 		require.NoError(t, err, table.String())
 		require.Equal(t, c.Rows, tag.RowsAffected(), table.String())
 		require.NoError(t, r.Close())
@@ -84,7 +85,7 @@ func tableHashes(t *testing.T, conn *pgx.Conn) map[string]string {
 	for _, n := range names {
 		var hash string
 		err := conn.QueryRow(ctx, "SELECT count(*) || ' ' || coalesce(md5(string_agg(r, ',' ORDER BY r)), '') FROM (SELECT md5(\"no column\"::text) AS r FROM ONLY "+
-			qualified(n.Namespace, n.Name)+" \"no column\") x").Scan(&hash)
+			sqltext.QuoteName(n.Namespace, n.Name)+" \"no column\") x").Scan(&hash)
 		require.NoError(t, err)
 		hashes[n.String()] = hash
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -77,7 +78,7 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'tidemark'`+f
 func readSequenceBatch(ctx context.Context, conn *pgx.Conn, names []Name) ([]segment.Sequence, error) {
 	parts := make([]string, len(names))
 	for i, n := range names {
-		parts[i] = fmt.Sprintf("SELECT %d, last_value, is_called FROM %s", i, qualified(n.Namespace, n.Name))
+		parts[i] = fmt.Sprintf("SELECT %d, last_value, is_called FROM %s", i, sqltext.QuoteName(n.Namespace, n.Name))
 	}
 	// Without arguments and as text: a plan for each batch would only fill the statement cache.
 	rows, err := conn.Query(ctx, strings.Join(parts, " UNION ALL "), pgx.QueryExecModeSimpleProtocol)

@@ -18,6 +18,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/objectstore"
 	"tidemark/segment"
 )
@@ -176,7 +177,7 @@ func (t *taking) hold(ctx context.Context) error {
 	defer p.release()
 	_, err := t.main.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 	if err == nil {
-		_, err = t.main.Exec(ctx, "SET TRANSACTION SNAPSHOT "+quoteLiteral(p.Name))
+		_, err = t.main.Exec(ctx, "SET TRANSACTION SNAPSHOT "+sqltext.QuoteLiteral(p.Name))
 	}
 	if err != nil {
 		return sqlFault(err, "importing the exported snapshot %s", p.Name)

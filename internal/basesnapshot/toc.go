@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 )
 
 // The custom format of pg_dump: WriteHead, WriteToc in src/bin/pg_dump/pg_backup_archiver.c and
@@ -227,7 +228,7 @@ func schemaOf(t *toc) []SchemaItem {
 		if it.RelKind == "p" && it.TableAM != "" {
 			// A partitioned table has no storage: the access method is for its future partitions, and
 			// CREATE TABLE doesn't take it from default_table_access_method before 17.
-			it.SQL += "\nALTER TABLE " + qualified(it.Namespace, it.Name) + " SET ACCESS METHOD " + quoteIdent(it.TableAM) + ";\n"
+			it.SQL += "\nALTER TABLE " + sqltext.QuoteName(it.Namespace, it.Name) + " SET ACCESS METHOD " + sqltext.QuoteIdent(it.TableAM) + ";\n"
 			it.TableAM = ""
 		}
 		redactItem(&it)
@@ -254,7 +255,7 @@ func isOwn(it SchemaItem) bool {
 				return true
 			}
 		case "ACL", "COMMENT", "SECURITY LABEL":
-			if it.Name == kind+" "+name || it.Name == kind+" "+quoteIdent(name) {
+			if it.Name == kind+" "+name || it.Name == kind+" "+sqltext.QuoteIdent(name) {
 				return true
 			}
 		}
@@ -297,10 +298,10 @@ func ownerSQL(it SchemaItem) string {
 	var object string
 	switch it.Kind {
 	case "TABLE", "VIEW", "SEQUENCE", "MATERIALIZED VIEW":
-		object = "TABLE " + qualified(it.Namespace, it.Name)
+		object = "TABLE " + sqltext.QuoteName(it.Namespace, it.Name)
 	case "COLLATION", "CONVERSION", "DOMAIN", "TYPE", "FOREIGN TABLE", "TEXT SEARCH DICTIONARY", "TEXT SEARCH CONFIGURATION", "STATISTICS",
 		"DATABASE", "PROCEDURAL LANGUAGE", "SCHEMA", "EVENT TRIGGER", "FOREIGN DATA WRAPPER", "SERVER", "PUBLICATION", "SUBSCRIPTION":
-		object = it.Kind + " " + qualified(it.Namespace, it.Name)
+		object = it.Kind + " " + sqltext.QuoteName(it.Namespace, it.Name)
 	case "AGGREGATE", "FUNCTION", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE":
 		drop, ok := strings.CutPrefix(it.DropSQL, "DROP ")
 		if !ok {
@@ -310,18 +311,5 @@ func ownerSQL(it SchemaItem) string {
 	default:
 		return ""
 	}
-	return "ALTER " + object + " OWNER TO " + quoteIdent(it.Owner) + ";\n"
+	return "ALTER " + object + " OWNER TO " + sqltext.QuoteIdent(it.Owner) + ";\n"
 }
-
-func qualified(namespace, name string) string {
-	if namespace == "" {
-		return quoteIdent(name)
-	}
-	return quoteIdent(namespace) + "." + quoteIdent(name)
-}
-
-// quoteIdent always quotes: whether a word needs it depends on the version that reads it.
-func quoteIdent(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-
-// quoteLiteral quotes a string constant for a session with standard_conforming_strings = on.
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
@@ -78,7 +79,7 @@ func installSQL(status Status, o Options) []string {
 	replace := strings.NewReplacer(
 		"%VERSION%", strconv.Itoa(Version),
 		"%ALL_TABLES%", strconv.FormatBool(o.AllTables),
-		"%PUBLICATION%", quoteLiteral(o.Publication),
+		"%PUBLICATION%", sqltext.QuoteLiteral(o.Publication),
 		"SET lc_messages = 'C'", language,
 		"%FINGERPRINT%", fingerprintExpression(),
 		"%COPIED%", strings.TrimSpace(readSQL("copied.sql")),
@@ -130,5 +131,3 @@ func installCode(err error) fault.Code {
 	}
 	return fault.CodeOf(err)
 }
-
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

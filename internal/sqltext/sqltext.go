@@ -1,4 +1,4 @@
-// Package sqltext cuts SQL into its pieces.
+// Package sqltext cuts SQL into its pieces, and quotes what is put into it.
 package sqltext
 
 import (

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 )
 
 // Default privileges are given to what is made: in the order of commits a replay may give other ones than the source did, where another
@@ -128,11 +129,11 @@ func differing(have, want map[string][]string, object, owner string, version int
 		if sameItems(have[who], be) {
 			continue
 		}
-		grantee := quote(owner)
+		grantee := sqltext.QuoteIdent(owner)
 		if name, isRole := strings.CutPrefix(who, "role "); isRole && name == owner {
 			continue // it has everything here, and not at the source, where another is the owner
 		} else if isRole {
-			grantee = quote(name)
+			grantee = sqltext.QuoteIdent(name)
 		} else if who == "public" {
 			grantee = "PUBLIC"
 		}
@@ -173,7 +174,7 @@ func (e *execution) grant(ctx context.Context, conn *pgconn.PgConn, sql, owner s
 				return errors.Join(pgErr, err)
 			}
 		case pgErr.Code == "42501" && prefix == "":
-			prefix = "SET LOCAL ROLE " + quote(owner) + "; "
+			prefix = "SET LOCAL ROLE " + sqltext.QuoteIdent(owner) + "; "
 		default:
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 )
 
 // settleCopies gives a new table what LIKE copied at the source. LIKE locks nothing that keeps others from adding indexes,
@@ -104,7 +105,7 @@ func copySteps(table ddl.Object, have, want []ddl.Copied, samePrint bool) (steps
 		}
 		switch {
 		case w.Comment != "" && w.Comment != h.Comment:
-			steps = append(steps, comment(table, w, literal(w.Comment)))
+			steps = append(steps, comment(table, w, sqltext.QuoteLiteral(w.Comment)))
 		case w.Comment == "" && h.Comment != "":
 			steps = append(steps, comment(table, w, "NULL"))
 		}
@@ -120,9 +121,9 @@ func comment(table ddl.Object, c ddl.Copied, text string) copyStep {
 	about := quoteTable(table.Schema, c.Name)
 	switch c.Type {
 	case "column":
-		about = quoteTable(table.Schema, table.Name) + "." + quote(c.Name)
+		about = quoteTable(table.Schema, table.Name) + "." + sqltext.QuoteIdent(c.Name)
 	case "constraint":
-		about = quote(c.Name) + " ON " + quoteTable(table.Schema, table.Name)
+		about = sqltext.QuoteIdent(c.Name) + " ON " + quoteTable(table.Schema, table.Name)
 	}
 	return copyStep{sql: "COMMENT ON " + copiedKind[c.Type] + " " + about + " IS " + text, tag: "COMMENT"}
 }

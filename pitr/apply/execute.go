@@ -13,6 +13,7 @@ import (
 
 	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -266,10 +267,10 @@ func (e *execution) attempts(ctx context.Context, conn *pgconn.PgConn, sql strin
 }
 
 func (e *execution) makeRole(ctx context.Context, conn *pgconn.PgConn, name string) error {
-	if _, err := queryOn(ctx, conn, "CREATE ROLE "+quote(name)+" NOLOGIN"); err != nil {
+	if _, err := queryOn(ctx, conn, "CREATE ROLE "+sqltext.QuoteIdent(name)+" NOLOGIN"); err != nil {
 		return err
 	}
-	e.tell("role " + quote(name) + " was missing and was made without login, password and rights over the server")
+	e.tell("role " + sqltext.QuoteIdent(name) + " was missing and was made without login, password and rights over the server")
 	return nil
 }
 
@@ -376,7 +377,7 @@ func (e *execution) carried() map[string]string {
 		}
 	}
 	if path, ok := out["search_path"]; ok && e.message.User != "" {
-		out["search_path"] = ownSchema.ReplaceAllLiteralString(path, quote(e.message.User))
+		out["search_path"] = ownSchema.ReplaceAllLiteralString(path, sqltext.QuoteIdent(e.message.User))
 	}
 	return out
 }
@@ -443,14 +444,14 @@ func (e *execution) giveAway(ctx context.Context, conn *pgconn.PgConn) error {
 // giveOne gives one object to the role that made it at the source. What only a superuser may own, such as a foreign-data
 // wrapper, stays with the connecting role where that one is none: no replay makes superusers.
 func (e *execution) giveOne(ctx context.Context, conn *pgconn.PgConn, object string) error {
-	_, err := conn.Exec(ctx, "SAVEPOINT tidemark_owner; ALTER "+object+" OWNER TO "+quote(e.message.User)+"; RELEASE SAVEPOINT tidemark_owner").ReadAll()
+	_, err := conn.Exec(ctx, "SAVEPOINT tidemark_owner; ALTER "+object+" OWNER TO "+sqltext.QuoteIdent(e.message.User)+"; RELEASE SAVEPOINT tidemark_owner").ReadAll()
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42501" {
 		return err
 	}
 	if _, err := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_owner; RELEASE SAVEPOINT tidemark_owner").ReadAll(); err != nil {
 		return err
 	}
-	e.tell(object + " could not be given to role " + quote(e.message.User) + ": " + err.Error())
+	e.tell(object + " could not be given to role " + sqltext.QuoteIdent(e.message.User) + ": " + err.Error())
 	return nil
 }
 

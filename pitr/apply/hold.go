@@ -10,6 +10,7 @@ import (
 
 	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 )
 
 // What of a schema stands in the way of replay is held back for as long as it goes on: triggers, rules and
@@ -50,7 +51,7 @@ type holds struct {
 // archived itself: nothing of ours shall stay in it, or in its archive under a name that all targets use.
 func (h *holds) table(name string) string {
 	if h.within != "" {
-		return quote(h.within) + ".tidemark_" + name
+		return sqltext.QuoteIdent(h.within) + ".tidemark_" + name
 	}
 	return holdSchema + "." + name
 }

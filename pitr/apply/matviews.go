@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 )
 
 // A materialized view's rows are those of its last refresh, which no archive has. What the source could do with
@@ -104,7 +105,7 @@ func (e *execution) withoutRows(ctx context.Context, conn *pgconn.PgConn, refuse
 // indexedView names the materialized view that the change indexes; "" if it is about a table.
 func (e *execution) indexedView(ctx context.Context, conn *pgconn.PgConn) (string, error) {
 	for _, st := range e.message.State {
-		name := quote(st.Schema) + "." + quote(st.Name)
+		name := sqltext.QuoteIdent(st.Schema) + "." + sqltext.QuoteIdent(st.Name)
 		rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_class where oid = to_regclass($1) and relkind = 'm' and relispopulated", name)
 		if err != nil || len(rows) == 1 {
 			return name, err

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -165,7 +166,7 @@ func redoNames(ctx context.Context, conn *pgconn.PgConn, steps namings) error {
 			err = errors.New("it is gone")
 		}
 		if err != nil {
-			return fmt.Errorf("give the name %s again, which another transaction gave while the statement ran: %w", quote(s.to.name), err)
+			return fmt.Errorf("give the name %s again, which another transaction gave while the statement ran: %w", sqltext.QuoteIdent(s.to.name), err)
 		}
 	}
 	return nil
@@ -178,7 +179,7 @@ func (s naming) move(ctx context.Context, conn *pgconn.PgConn, from, to placed) 
 		if err != nil || kind == "" {
 			return false, err
 		}
-		_, err = conn.Exec(ctx, "ALTER TYPE "+identity+" RENAME VALUE "+literal(from.name)+" TO "+literal(to.name)).ReadAll()
+		_, err = conn.Exec(ctx, "ALTER TYPE "+identity+" RENAME VALUE "+sqltext.QuoteLiteral(from.name)+" TO "+sqltext.QuoteLiteral(to.name)).ReadAll()
 		return err == nil, err
 	}
 	if from.name != to.name {
@@ -186,7 +187,7 @@ func (s naming) move(ctx context.Context, conn *pgconn.PgConn, from, to placed) 
 		if err != nil || kind == "" {
 			return false, err
 		}
-		if _, err := conn.Exec(ctx, "ALTER "+kind+" "+identity+" RENAME TO "+quote(to.name)).ReadAll(); err != nil {
+		if _, err := conn.Exec(ctx, "ALTER "+kind+" "+identity+" RENAME TO "+sqltext.QuoteIdent(to.name)).ReadAll(); err != nil {
 			return false, err
 		}
 	}
@@ -215,9 +216,4 @@ func identify(ctx context.Context, conn *pgconn.PgConn, class, oid string) (kind
 		kind = strings.ToUpper(string(rows[0][0]))
 	}
 	return kind, string(rows[0][1]), nil
-}
-
-// literal is a string constant, whatever standard_conforming_strings says.
-func literal(s string) string {
-	return "E'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(s) + "'"
 }

@@ -301,7 +301,7 @@ func bareSchema(m *ddl.Message, sql string, noOwner, noPrivileges bool) string {
 	head := s.text(0, rest)
 	if i := slices.IndexFunc(m.Objects, func(o ddl.Object) bool { return o.Type == "schema" }); noOwner && rest > to && (name != "" || i >= 0) {
 		if name == "" {
-			name = quote(m.Objects[i].Name) // that of its owner
+			name = sqltext.QuoteIdent(m.Objects[i].Name) // that of its owner
 		}
 		head = s.text(0, from) + " " + name
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/ddl"
+	"tidemark/internal/sqltext"
 )
 
 // A statement may run what users wrote: the functions of a default that a rewritten table is filled with, of a CHECK
@@ -88,7 +89,7 @@ func take(ctx context.Context, conn *pgconn.PgConn, role, sql string) error {
 	if _, err := conn.Exec(ctx, make).ReadAll(); err != nil {
 		return err
 	}
-	_, err := conn.Exec(ctx, "ALTER FUNCTION "+changeFunction+" OWNER TO "+quote(role)).ReadAll()
+	_, err := conn.Exec(ctx, "ALTER FUNCTION "+changeFunction+" OWNER TO "+sqltext.QuoteIdent(role)).ReadAll()
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "42501" {
 		return errors.Join(err, errNotTaken)
 	}
@@ -134,8 +135,8 @@ func (e *execution) lend(ctx context.Context, conn *pgconn.PgConn, role string) 
 	}
 	var do []string
 	for _, r := range rows {
-		do = append(do, "GRANT "+quote(string(r[0]))+" TO "+quote(role))
-		undo = append(undo, "REVOKE "+quote(string(r[0]))+" FROM "+quote(role))
+		do = append(do, "GRANT "+sqltext.QuoteIdent(string(r[0]))+" TO "+sqltext.QuoteIdent(role))
+		undo = append(undo, "REVOKE "+sqltext.QuoteIdent(string(r[0]))+" FROM "+sqltext.QuoteIdent(role))
 	}
 	if inDatabase.MatchString(e.message.Tag) {
 		rows, err := queryOn(ctx, conn, "select quote_ident(current_database()) where not has_database_privilege($1, current_database(), 'CREATE')", role)
@@ -143,8 +144,8 @@ func (e *execution) lend(ctx context.Context, conn *pgconn.PgConn, role string) 
 			return nil, err
 		}
 		for _, r := range rows {
-			do = append(do, "GRANT CREATE ON DATABASE "+string(r[0])+" TO "+quote(role))
-			undo = append(undo, "REVOKE CREATE ON DATABASE "+string(r[0])+" FROM "+quote(role))
+			do = append(do, "GRANT CREATE ON DATABASE "+string(r[0])+" TO "+sqltext.QuoteIdent(role))
+			undo = append(undo, "REVOKE CREATE ON DATABASE "+string(r[0])+" FROM "+sqltext.QuoteIdent(role))
 		}
 	}
 	_, err = conn.Exec(ctx, strings.Join(do, "; ")).ReadAll()
@@ -159,13 +160,13 @@ func (e *execution) lacks(err error) error {
 	if e.message.Super {
 		return err
 	}
-	return fmt.Errorf("role %s lacks a right here that it had at the source, and a statement that may run users' code gets no others: %w", quote(e.message.User), err)
+	return fmt.Errorf("role %s lacks a right here that it had at the source, and a statement that may run users' code gets no others: %w", sqltext.QuoteIdent(e.message.User), err)
 }
 
 // raise makes a role a superuser. Nobody else ever sees it: it is taken back in the same transaction. Where that may not
 // be, or another session changes the role too, the error is one of lacking rights.
 func (e *execution) raise(ctx context.Context, conn *pgconn.PgConn, role string) (undo []string, err error) {
-	lacking := &pgconn.PgError{Code: "42501", Message: "role " + quote(role) + " can't be made a superuser for a statement"}
+	lacking := &pgconn.PgError{Code: "42501", Message: "role " + sqltext.QuoteIdent(role) + " can't be made a superuser for a statement"}
 	rows, err := queryOn(ctx, conn, "select 1 from pg_catalog.pg_roles r, pg_catalog.pg_roles u where r.rolname = $1 and not r.rolsuper and u.rolname = current_user and u.rolsuper", role)
 	if err != nil {
 		return nil, err
@@ -173,9 +174,9 @@ func (e *execution) raise(ctx context.Context, conn *pgconn.PgConn, role string)
 	if len(rows) == 0 {
 		return nil, lacking
 	}
-	_, err = conn.Exec(ctx, "ALTER ROLE "+quote(role)+" SUPERUSER").ReadAll()
+	_, err = conn.Exec(ctx, "ALTER ROLE "+sqltext.QuoteIdent(role)+" SUPERUSER").ReadAll()
 	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return nil, lacking
 	}
-	return []string{"ALTER ROLE " + quote(role) + " NOSUPERUSER"}, err
+	return []string{"ALTER ROLE " + sqltext.QuoteIdent(role) + " NOSUPERUSER"}, err
 }

@@ -5,9 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr/pgbinary"
 	"tidemark/segment"
 )
@@ -202,7 +201,7 @@ func (a *Applier) lookUp(ctx context.Context, r *segment.Relation) (*table, erro
 		if what := a.differs(c, tc); what != "" {
 			return nil, a.mismatch(r, "column %q is %s", c.Name, what)
 		}
-		t.cols = append(t.cols, column{name: c.Name, sql: quote(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), lax: tc.lax, kind: tc.kind, key: c.Key(), derived: tc.generated})
+		t.cols = append(t.cols, column{name: c.Name, sql: sqltext.QuoteIdent(c.Name), oid: tc.oid, baseOID: tc.baseOID, base: tc.base(), lax: tc.lax, kind: tc.kind, key: c.Key(), derived: tc.generated})
 		t.always = t.always || tc.always
 		t.ruled = t.ruled || tc.ruled
 		columns = slices.Delete(columns, i, i+1)
@@ -482,7 +481,5 @@ func quoteTable(namespace, name string) string {
 	if namespace == "" {
 		namespace = "pg_catalog"
 	}
-	return pgx.Identifier{namespace, name}.Sanitize()
+	return sqltext.QuoteName(namespace, name)
 }
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -12,6 +12,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
@@ -321,7 +322,7 @@ func (w *feeder) flushed(ctx context.Context, err error) error {
 // reach notes that the goal is reached, durably.
 func (w *feeder) reach(ctx context.Context) error {
 	w.mu.Lock()
-	w.final = ", state = 'reached', target = " + pitr.QuoteLiteral(w.goal.target.String())
+	w.final = ", state = 'reached', target = " + sqltext.QuoteLiteral(w.goal.target.String())
 	w.mu.Unlock()
 	w.applier.Advance(w.at)
 	return w.flushed(ctx, errReached)

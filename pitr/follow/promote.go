@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
@@ -78,7 +79,7 @@ func endPromotion(ctx context.Context, o Options, former *record) error {
 	if former.Target != "" {
 		state = Reached
 	}
-	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+pitr.QuoteLiteral(string(state))+" WHERE state = 'promoting'")
+	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+" WHERE state = 'promoting'")
 }
 
 // finishFeed applies what is archived. With acceptLoss it returns why that could not be all.

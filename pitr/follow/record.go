@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
@@ -77,7 +78,7 @@ func createTables(tables map[uint32]uint32) string {
 
 // createRecord gives the SQL that makes a restored database one that is fed.
 func createRecord(r record) string {
-	text := pitr.QuoteLiteral
+	text := sqltext.QuoteLiteral
 	sql := `
 CREATE SCHEMA IF NOT EXISTS tidemark;
 CREATE TABLE tidemark.follow (

@@ -12,6 +12,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
 	"tidemark/segment"
@@ -206,7 +207,7 @@ func (f *follower) begin(ctx context.Context, s pitr.Session, r *record, g *goal
 		state, target = Reached, g.target.String()
 	}
 	r.State = state
-	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+pitr.QuoteLiteral(string(state))+", target = "+pitr.QuoteLiteral(target)+
+	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+", target = "+sqltext.QuoteLiteral(target)+
 		", delay_seconds = "+itoa(int64(f.o.Delay/time.Second))+", seen_at = pg_catalog.clock_timestamp() WHERE state IN ('following', 'reached')")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/segment"
 )
@@ -85,7 +86,7 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 
 // settle sets one sequence. One that cycles starts again by design: its columns say nothing of where it is.
 func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment.Sequence, cycles bool, columns [][2]string) error {
-	name := pitr.QuoteName(q.namespace, q.name)
+	name := sqltext.QuoteName(q.namespace, q.name)
 	now, err := s.Rows(ctx, "select last_value::text, is_called::int::text from "+name)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment
 		}
 	}
 	value := min(max(q.value, q.min), q.max)
-	return s.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", pitr.QuoteLiteral(name), value, q.called))
+	return s.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, q.called))
 }
 
 // lastSamples reads the samples of the sequences that count for a database as far as it came: the newest one
