@@ -10,6 +10,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // checkSchemaName refuses names that no new schema can have.
@@ -23,10 +24,10 @@ func checkSchemaName(name string) error {
 
 // openSchemaPlace connects to a database that stays what it is but for a new schema, and takes the lock
 // against other restores into that.
-func openSchemaPlace(ctx context.Context, c *connector, schema string) (*place, error) {
-	p := &place{conn: c, final: c.config.Database, name: c.config.Database, schema: schema}
+func openSchemaPlace(ctx context.Context, c *session.Connector, schema string) (*place, error) {
+	p := &place{conn: c, final: c.Database(), name: c.Database(), schema: schema}
 	var err error
-	if p.admin, err = c.open(ctx, p.name); err != nil {
+	if p.admin, err = c.Open(ctx, p.name); err != nil {
 		return nil, err
 	}
 	return p, p.lock(ctx, "hashtext("+sqltext.QuoteLiteral("schema "+schema)+")")
@@ -35,14 +36,14 @@ func openSchemaPlace(ctx context.Context, c *connector, schema string) (*place, 
 // checkSchema makes sure that the schema can be made: it isn't there, and one that an earlier restore left
 // bears our mark.
 func (p *place) checkSchema(ctx context.Context, f serverFacts) error {
-	may, err := queryValue(ctx, p.admin, "select pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')::int::text")
+	may, err := session.Value(ctx, p.admin, "select pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')::int::text")
 	if err != nil {
 		return err
 	}
 	if may != "1" {
 		return fault.New(fault.Usage, "GRANT CREATE ON DATABASE "+sqltext.QuoteIdent(p.name)+" TO "+sqltext.QuoteIdent(f.user), "role %q may not make a schema in database %q", f.user, p.name)
 	}
-	found, err := queryValue(ctx, p.admin, "select 1 from pg_catalog.pg_namespace where nspname = $1", p.schema)
+	found, err := session.Value(ctx, p.admin, "select 1 from pg_catalog.pg_namespace where nspname = $1", p.schema)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func (p *place) checkSchema(ctx context.Context, f serverFacts) error {
 // schemaLeftover reports whether an earlier restore left its schema, and refuses one that only has the name.
 func (p *place) schemaLeftover(ctx context.Context) (bool, error) {
 	name := unfinishedName(p.schema)
-	rows, err := queryRows(ctx, p.admin, "select coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') from pg_catalog.pg_namespace where nspname = $1", name)
+	rows, err := session.Rows(ctx, p.admin, "select coalesce(pg_catalog.obj_description(oid, 'pg_namespace'), '') from pg_catalog.pg_namespace where nspname = $1", name)
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}
@@ -82,7 +83,7 @@ func (p *place) makeSchema(ctx context.Context, archive string, owners []string)
 	if len(owners) > 0 {
 		sql += " GRANT USAGE, CREATE ON SCHEMA " + name + " TO " + strings.Join(owners, ", ") + ";"
 	}
-	if err := exec(ctx, p.admin, sql+" COMMIT"); err != nil {
+	if err := session.Exec(ctx, p.admin, sql+" COMMIT"); err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "make schema %q", unfinishedName(p.schema))
 	}
 	return nil
@@ -96,7 +97,7 @@ func (p *place) finishSchema(ctx context.Context, owners []string, last string) 
 		sql += " REVOKE CREATE ON SCHEMA " + name + " FROM " + strings.Join(owners, ", ") + ";"
 	}
 	sql += "\n" + last + "ALTER SCHEMA " + name + " RENAME TO " + sqltext.QuoteIdent(p.schema) + "; COMMIT"
-	if err := exec(ctx, p.admin, sql); err != nil {
+	if err := session.Exec(ctx, p.admin, sql); err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "the schema is complete, but could not be given its name %q", p.schema)
 	}
 	return nil
@@ -121,7 +122,7 @@ func extensionsInPlace(ctx context.Context, conn *pgconn.PgConn, items []basesna
 		if it.Kind != "EXTENSION" {
 			continue
 		}
-		have, err := queryValue(ctx, conn, "select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = $1", it.Name)
+		have, err := session.Value(ctx, conn, "select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = $1", it.Name)
 		if err != nil {
 			return err
 		}
@@ -167,7 +168,7 @@ func (r *run) checkReach(ctx context.Context) error {
 	if r.names == nil {
 		return nil
 	}
-	found, err := queryValue(ctx, r.place.admin, reachQuery, r.names.to)
+	found, err := session.Value(ctx, r.place.admin, reachQuery, r.names.to)
 	if err == nil && found != "" {
 		err = fault.New(fault.Failed, "restore into a new database with --create", "what was restored into the schema would use what lies outside of it: %s", found)
 	}
@@ -180,7 +181,7 @@ func (r *run) forgetDefaultPrivileges(ctx context.Context, conn *pgconn.PgConn) 
 	if r.names == nil || r.o.NoPrivileges {
 		return nil
 	}
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select distinct 'REVOKE ALL ON ' || case c.relkind when 'S' then 'SEQUENCE ' else 'TABLE ' end || quote_ident(n.nspname) || '.' || quote_ident(c.relname) || ' FROM ' ||
   case a.grantee when 0 then 'PUBLIC' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace, pg_catalog.aclexplode(c.relacl) a
@@ -189,7 +190,7 @@ where n.nspname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'S') and a.grantee <>
 		return err
 	}
 	for _, row := range rows {
-		if err := exec(ctx, conn, row[0]); err != nil {
+		if err := session.Exec(ctx, conn, row[0]); err != nil {
 			return err
 		}
 	}
@@ -266,7 +267,7 @@ func (r *run) preflightSchema(ctx context.Context) error {
 
 // warnPublications says that a publication of all tables carries the new ones, too: into an archive, for one.
 func (r *run) warnPublications(ctx context.Context) error {
-	rows, err := queryRows(ctx, r.place.admin, "select pubname from pg_catalog.pg_publication where puballtables order by 1")
+	rows, err := session.Rows(ctx, r.place.admin, "select pubname from pg_catalog.pg_publication where puballtables order by 1")
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/internal/basesnapshot"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -180,7 +181,7 @@ func (r *run) builder(ctx context.Context, ready <-chan *build, done chan<- *bui
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	for b := range ready {
 		if err := r.make(ctx, conn, b); err != nil {
 			return err
@@ -197,12 +198,12 @@ func (r *run) builder(ctx context.Context, ready <-chan *build, done chan<- *bui
 func (r *run) make(ctx context.Context, conn *pgconn.PgConn, b *build) error {
 	switch {
 	case b.first != "":
-		if err := exec(ctx, conn, b.first); err != nil {
+		if err := session.Exec(ctx, conn, b.first); err != nil {
 			return itemError(b.item, err)
 		}
 		return nil
 	case b.rest != "":
-		if err := exec(ctx, conn, b.rest); err != nil {
+		if err := session.Exec(ctx, conn, b.rest); err != nil {
 			return itemError(b.item, err)
 		}
 	default:

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/fault"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 )
 
 // counted is how many rows a table must have in the end, by its OID on the target: names may change while
@@ -16,7 +17,7 @@ type counted map[uint32]int64
 
 // targetOIDs finds the chosen tables on the target.
 func (r *run) targetOIDs(ctx context.Context, conn *pgconn.PgConn) (map[string]uint32, error) {
-	rows, err := queryRows(ctx, conn, `select n.nspname, c.relname, c.oid::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+	rows, err := session.Rows(ctx, conn, `select n.nspname, c.relname, c.oid::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p')`)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func (r *run) countLoaded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	oids, err := r.targetOIDs(ctx, conn)
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func (r *run) checkPhase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer closeNow(conn)
+		defer session.Close(conn)
 		statistics, err := r.analyses(ctx, conn)
 		if err != nil {
 			return err
@@ -98,7 +99,7 @@ func (r *run) checkPhase(ctx context.Context) error {
 
 // counts are the checks of all tables that rows came to, large ones first.
 func (r *run) counts(ctx context.Context, conn *pgconn.PgConn) ([]task, error) {
-	rows, err := queryRows(ctx, conn, countQuery)
+	rows, err := session.Rows(ctx, conn, countQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (r *run) counts(ctx context.Context, conn *pgconn.PgConn) ([]task, error) {
 }
 
 func (r *run) checkCount(ctx context.Context, conn *pgconn.PgConn, name string, oid uint32) error {
-	n, err := queryValue(ctx, conn, "select count(*) from only "+name)
+	n, err := session.Value(ctx, conn, "select count(*) from only "+name)
 	if err != nil || r.doubted {
 		return err
 	}

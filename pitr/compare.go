@@ -7,6 +7,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -128,8 +129,8 @@ type comparison struct {
 	o        CompareOptions
 	filter   tableFilter
 	manifest *basesnapshot.Manifest
-	live     *connector
-	scratch  *connector
+	live     *session.Connector
+	scratch  *session.Connector
 	place    *place // of the scratch database; its admin session is in the maintenance database
 	made     bool
 	writer   *restorer
@@ -146,24 +147,23 @@ func newComparison(ctx context.Context, o CompareOptions) (*comparison, error) {
 	if c.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot); err != nil {
 		return nil, objectError(err, o.Plan.snapshot.Snapshot.Manifest.Key)
 	}
-	if c.live, err = newConnector(o.With); err != nil {
+	if c.live, err = session.NewConnector(o.With); err != nil {
 		return nil, err
 	}
-	c.report.Database = c.live.config.Database
+	c.report.Database = c.live.Database()
 	scratch := o.Scratch
 	if scratch == "" {
-		scratch = withDatabase(o.With, scratchName(c.live.config.Database))
+		scratch = withDatabase(o.With, scratchName(c.live.Database()))
 	}
-	if c.scratch, err = newConnector(scratch); err != nil {
+	if c.scratch, err = session.NewConnector(scratch); err != nil {
 		return nil, err
 	}
 	c.o.Scratch = scratch
-	if c.scratch.config.Database == c.live.config.Database && c.scratch.config.Host == c.live.config.Host && c.scratch.config.Port == c.live.config.Port {
+	if c.scratch.SameDatabase(c.live) {
 		return nil, fault.New(fault.Usage, "name a database that isn't there yet", "the scratch database is the live one")
 	}
-	if c.manifest.Database.Encoding == "SQL_ASCII" {
-		c.live.encoding, c.scratch.encoding = "SQL_ASCII", "SQL_ASCII"
-	}
+	c.live.Encoding = session.EncodingOf(c.manifest.Database.Encoding)
+	c.scratch.Encoding = c.live.Encoding
 	return c, nil
 }
 
@@ -191,12 +191,12 @@ func (c *comparison) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(archived)
+	defer session.Close(archived)
 	live, err := c.liveSession(ctx)
 	if err != nil {
 		return err
 	}
-	defer closeNow(live)
+	defer session.Close(live)
 	units, err := c.units(ctx, archived, live)
 	if err != nil {
 		return err
@@ -205,10 +205,10 @@ func (c *comparison) compare(ctx context.Context) error {
 		if c.writer, err = c.openRestorer(ctx, units); err != nil {
 			return err
 		}
-		defer closeNow(c.writer.conn)
+		defer session.Close(c.writer.conn)
 	}
 	// The live side is read as of one moment, after the locks of a writer.
-	if err := exec(ctx, live, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+	if err := session.Exec(ctx, live, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return err
 	}
 	for _, u := range units {

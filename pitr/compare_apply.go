@@ -13,6 +13,7 @@ import (
 
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // restorer puts missing rows back: it gathers them in temporary tables of one transaction, and inserts them
@@ -51,21 +52,21 @@ func (c *comparison) openRestorer(ctx context.Context, units []*unit) (*restorer
 	}
 	w := &restorer{conn: conn}
 	if err := w.prepare(ctx, units); err != nil {
-		closeNow(conn)
+		session.Close(conn)
 		return nil, err
 	}
 	return w, nil
 }
 
 func (w *restorer) prepare(ctx context.Context, units []*unit) error {
-	if err := exec(ctx, w.conn, applyLockTimeout+"; BEGIN"); err != nil {
+	if err := session.Exec(ctx, w.conn, applyLockTimeout+"; BEGIN"); err != nil {
 		return err
 	}
 	for i, u := range units {
 		if u.diff.OnlyLive {
 			continue
 		}
-		ruled, err := queryValue(ctx, w.conn, "select rulename from pg_catalog.pg_rewrite where ev_class = $1::regclass and ev_type = '3' limit 1", u.sql)
+		ruled, err := session.Value(ctx, w.conn, "select rulename from pg_catalog.pg_rewrite where ev_class = $1::regclass and ev_type = '3' limit 1", u.sql)
 		if err != nil {
 			return err
 		}
@@ -73,7 +74,7 @@ func (w *restorer) prepare(ctx context.Context, units []*unit) error {
 			return fault.New(fault.Usage, "drop the rule, or put the rows back by hand", "rule %s of %s rewrites inserts", ruled, u.diff.Table)
 		}
 		if len(u.key) == 0 {
-			if err := exec(ctx, w.conn, "LOCK TABLE "+u.sql+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+			if err := session.Exec(ctx, w.conn, "LOCK TABLE "+u.sql+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 				return lockError(err, u.diff.Table)
 			}
 		}
@@ -85,7 +86,7 @@ func (w *restorer) prepare(ctx context.Context, units []*unit) error {
 				names = append(names, sqltext.QuoteIdent(col.name))
 			}
 		}
-		if err := exec(ctx, w.conn, "CREATE TEMPORARY TABLE "+g.temp+" ON COMMIT DROP AS SELECT "+strings.Join(names, ", ")+" FROM "+u.sql+" WITH NO DATA"); err != nil {
+		if err := session.Exec(ctx, w.conn, "CREATE TEMPORARY TABLE "+g.temp+" ON COMMIT DROP AS SELECT "+strings.Join(names, ", ")+" FROM "+u.sql+" WITH NO DATA"); err != nil {
 			return err
 		}
 		if g.conflict, err = w.conflictOf(ctx, u); err != nil {
@@ -152,7 +153,7 @@ func (w *restorer) begin(ctx context.Context, u *unit) (put func([][]byte) error
 	go func() {
 		_, err := w.conn.CopyFrom(ctx, r, "COPY "+g.temp+list+" FROM STDIN")
 		r.CloseWithError(errCopyEnded)
-		copied <- sqlError(err)
+		copied <- session.Error(err)
 	}()
 	put = func(row [][]byte) error { return writeCopyRow(out, row, g.columns) }
 	done = func(failed error) error {
@@ -204,13 +205,13 @@ func (w *restorer) finish(ctx context.Context, report *CompareReport) error {
 		}
 	}
 	if len(want) == 0 {
-		return exec(ctx, w.conn, "COMMIT")
+		return session.Exec(ctx, w.conn, "COMMIT")
 	}
 	fired, err := w.quiet(ctx, want)
 	if err != nil {
 		return err
 	}
-	counts, err := queryRows(ctx, w.conn, insertSQL(want))
+	counts, err := session.Rows(ctx, w.conn, insertSQL(want))
 	if err != nil {
 		hint := ""
 		if pgErr, ok := asPgError(err); ok && strings.HasPrefix(pgErr.Code, "23") {
@@ -235,7 +236,7 @@ func (w *restorer) finish(ctx context.Context, report *CompareReport) error {
 	if err := w.raiseSequences(ctx, want); err != nil {
 		return err
 	}
-	if err := exec(ctx, w.conn, sql+"COMMIT"); err != nil {
+	if err := session.Exec(ctx, w.conn, sql+"COMMIT"); err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "put missing rows back")
 	}
 	report.Applied = true
@@ -246,10 +247,10 @@ func (w *restorer) finish(ctx context.Context, report *CompareReport) error {
 // that switch them on again. Foreign keys' triggers stay.
 func (w *restorer) quiet(ctx context.Context, want []*gathered) (restore []string, err error) {
 	for _, g := range want {
-		if err := exec(ctx, w.conn, "LOCK TABLE "+g.unit.sql+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		if err := session.Exec(ctx, w.conn, "LOCK TABLE "+g.unit.sql+" IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return nil, lockError(err, g.unit.diff.Table)
 		}
-		rows, err := queryRows(ctx, w.conn, `
+		rows, err := session.Rows(ctx, w.conn, `
 select 'ALTER TABLE ONLY ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname), quote_ident(t.tgname), t.tgenabled::text
 from (select $1::regclass as relid union select relid from pg_catalog.pg_partition_tree($1::regclass)) r
 join pg_catalog.pg_class c on c.oid = r.relid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -258,7 +259,7 @@ join pg_catalog.pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal and t
 			return nil, err
 		}
 		for _, r := range rows {
-			if err := exec(ctx, w.conn, r[0]+" DISABLE TRIGGER "+r[1]); err != nil {
+			if err := session.Exec(ctx, w.conn, r[0]+" DISABLE TRIGGER "+r[1]); err != nil {
 				return nil, fault.Wrap(err, fault.CodeOf(err), "compare as the owner of the table", "switch trigger %s of %s off", r[1], g.unit.diff.Table)
 			}
 			enable := " ENABLE TRIGGER "
@@ -301,7 +302,7 @@ func insertSQL(want []*gathered) string {
 // raiseSequences keeps the tables' sequences ahead of the rows that came back.
 func (w *restorer) raiseSequences(ctx context.Context, want []*gathered) error {
 	for _, g := range want {
-		rows, err := queryRows(ctx, w.conn, `
+		rows, err := session.Rows(ctx, w.conn, `
 select d.objid::regclass::text, quote_ident(a.attname)
 from pg_catalog.pg_depend d join pg_catalog.pg_sequence s on s.seqrelid = d.objid join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
 where d.classid = 'pg_catalog.pg_class'::regclass and d.refobjid = $1::regclass and d.deptype in ('a', 'i') and s.seqincrement > 0 and not s.seqcycle
@@ -311,7 +312,7 @@ where d.classid = 'pg_catalog.pg_class'::regclass and d.refobjid = $1::regclass 
 		}
 		for _, r := range rows {
 			sql := fmt.Sprintf("SELECT pg_catalog.setval(%s, m.top) FROM (SELECT max(%s)::bigint AS top FROM pg_temp.%s) m, %s s WHERE m.top > s.last_value", sqltext.QuoteLiteral(r[0]), r[1], g.temp, r[0])
-			if err := exec(ctx, w.conn, sql); err != nil {
+			if err := session.Exec(ctx, w.conn, sql); err != nil {
 				return fault.Wrap(err, fault.CodeOf(err), "", "raise sequence %s", r[0])
 			}
 		}

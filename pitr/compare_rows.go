@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/session"
 )
 
 // RowValues are values by column, in the table's order; its JSON is an object.
@@ -67,7 +68,7 @@ func (s *side) next() error {
 	if !s.rows.NextRow() {
 		s.row = nil
 		_, err := s.rows.Close()
-		return sqlError(err)
+		return session.Error(err)
 	}
 	s.row = s.rows.Values()
 	*s.count++
@@ -132,7 +133,7 @@ func (c *comparison) compareUnit(ctx context.Context, archived, live *pgconn.PgC
 
 // countOnly counts the rows of a table that only one side has.
 func (c *comparison) countOnly(ctx context.Context, conn *pgconn.PgConn, u *unit, counts ...*int64) error {
-	n, err := queryValue(ctx, conn, "select count(*) from "+u.from)
+	n, err := session.Value(ctx, conn, "select count(*) from "+u.from)
 	if err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "", "count %s", u.diff.Table)
 	}

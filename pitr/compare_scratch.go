@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 const (
@@ -44,10 +45,10 @@ func withDatabase(dsn, database string) string {
 
 // openScratch makes the scratch database, in place of one that an earlier comparison left.
 func (c *comparison) openScratch(ctx context.Context) error {
-	name := c.scratch.config.Database
+	name := c.scratch.Database()
 	p := &place{conn: c.scratch, final: name, name: name}
 	var err error
-	if p.admin, err = c.scratch.open(ctx, "postgres"); err != nil {
+	if p.admin, err = c.scratch.Open(ctx, "postgres"); err != nil {
 		return err
 	}
 	if err := p.lock(ctx, "hashtext("+sqltext.QuoteLiteral(name)+")"); err != nil {
@@ -62,7 +63,7 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		return fault.New(fault.Usage, "ALTER ROLE "+sqltext.QuoteIdent(server.user)+" CREATEDB, or name a database on another server with --scratch",
 			"role %q may not make the scratch database that the comparison needs", server.user)
 	}
-	rows, err := queryRows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", name)
+	rows, err := session.Rows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", name)
 	if err != nil {
 		return err
 	}
@@ -70,15 +71,15 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		if rows[0][0] != scratchComment {
 			return fault.Wrap(ErrNotEmpty, fault.Usage, "drop it, or name another with --scratch", "database %q exists and is no scratch database", name)
 		}
-		if err := exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(name)); err != nil {
+		if err := session.Exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(name)); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "end the sessions that use it", "drop the scratch database that an earlier comparison left")
 		}
 	}
-	if err := exec(ctx, p.admin, createDatabaseSQL(name, c.manifest.Database, server.version)); err != nil {
+	if err := session.Exec(ctx, p.admin, createDatabaseSQL(name, c.manifest.Database, server.version)); err != nil {
 		return fault.Wrap(err, fault.Usage, "name a database on another server with --scratch", "create the scratch database %q", name)
 	}
 	c.made = true
-	return exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+sqltext.QuoteLiteral(scratchComment))
+	return session.Exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(name)+" IS "+sqltext.QuoteLiteral(scratchComment))
 }
 
 // close drops the scratch database. If that fails, the next comparison does it.
@@ -87,7 +88,7 @@ func (c *comparison) close(ctx context.Context) {
 		return
 	}
 	if c.made {
-		if err := exec(ctx, c.place.admin, "DROP DATABASE "+sqltext.QuoteIdent(c.place.name)+" WITH (FORCE)"); err != nil {
+		if err := session.Exec(ctx, c.place.admin, "DROP DATABASE "+sqltext.QuoteIdent(c.place.name)+" WITH (FORCE)"); err != nil {
 			c.report.Notes = append(c.report.Notes, "the scratch database "+sqltext.QuoteIdent(c.place.name)+" could not be dropped: "+err.Error())
 		}
 	}
@@ -105,13 +106,13 @@ func (c *comparison) liveSession(ctx context.Context) (*pgconn.PgConn, error) {
 	return openCompare(ctx, c.live)
 }
 
-func openCompare(ctx context.Context, c *connector) (*pgconn.PgConn, error) {
-	conn, err := c.open(ctx, c.config.Database)
+func openCompare(ctx context.Context, c *session.Connector) (*pgconn.PgConn, error) {
+	conn, err := c.Open(ctx, c.Database())
 	if err != nil {
 		return nil, err
 	}
-	if err := exec(ctx, conn, compareSettings); err != nil {
-		closeNow(conn)
+	if err := session.Exec(ctx, conn, compareSettings); err != nil {
+		session.Close(conn)
 		return nil, err
 	}
 	return conn, nil

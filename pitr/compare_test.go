@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/session"
 )
 
 const compareSchema = `
@@ -151,8 +152,8 @@ func TestDSNOfAnotherDatabase(t *testing.T) {
 		"":                                                 "dbname='other db'",
 	} {
 		require.Equal(t, want, withDatabase(in, "other db"))
-		c, err := newConnector(want)
+		c, err := session.NewConnector(want)
 		require.NoError(t, err)
-		require.Equal(t, "other db", c.config.Database)
+		require.Equal(t, "other db", c.Database())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -46,7 +47,7 @@ type relation struct{ namespace, name, kind string }
 // relations lists the tables of a side to compare. A partition goes with its partitioned table where that one
 // is chosen, too.
 func (c *comparison) relations(ctx context.Context, conn *pgconn.PgConn) ([]relation, error) {
-	rows, err := queryRows(ctx, conn, relationsQuery)
+	rows, err := session.Rows(ctx, conn, relationsQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ select a.attname, (a.attnotnull and a.atttypid in ('int2'::regtype, 'int4'::regt
 from pg_catalog.pg_attribute a where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum`
 
 func sideColumns(ctx context.Context, conn *pgconn.PgConn, table string) ([]sideColumn, error) {
-	rows, err := queryRows(ctx, conn, unitColumnsQuery, table)
+	rows, err := session.Rows(ctx, conn, unitColumnsQuery, table)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (u *unit) describe(ctx context.Context, archived, live *pgconn.PgConn) erro
 	if err != nil {
 		return err
 	}
-	found, err := queryValue(ctx, live, "select relkind::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')", u.namespace, u.name)
+	found, err := session.Value(ctx, live, "select relkind::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')", u.namespace, u.name)
 	if err != nil {
 		return err
 	}
@@ -182,7 +183,7 @@ func (u *unit) pair(left, right []sideColumn, key []string) {
 // keyOf gives the columns of the primary key or another unique index on columns that are never null; none if
 // there is none.
 func keyOf(ctx context.Context, conn *pgconn.PgConn, table string) ([]string, error) {
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 with best as (
   select i.indrelid, i.indkey::int2[] as keys, i.indnkeyatts from pg_catalog.pg_index i
   where i.indrelid = $1::regclass and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null

@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -144,7 +145,7 @@ func (r *run) sample(ctx context.Context, e *catalog.Entry, states map[string]se
 // setSequence sets one sequence to the state that is furthest in the direction it goes, past whatever its columns hold.
 func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, states ...segment.Sequence) error {
 	name := r.quoted(s.Namespace, s.Name)
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_se
 		}
 	}
 	value = min(max(value, least), greatest)
-	return exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, called))
+	return session.Exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, called))
 }
 
 func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, value int64, called, descending bool) (int64, bool, error) {
@@ -190,7 +191,7 @@ func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapsh
 		if descending {
 			of = "min"
 		}
-		found, err := queryValue(ctx, conn, fmt.Sprintf(sql, of, column, r.quoted(c.Namespace, c.Table), column))
+		found, err := session.Value(ctx, conn, fmt.Sprintf(sql, of, column, r.quoted(c.Namespace, c.Table), column))
 		if pgErr, ok := asPgError(err); ok && (pgErr.Code == "42P01" || pgErr.Code == "42883") {
 			continue // the table was left out, or its column has no greatest value
 		}
@@ -246,7 +247,7 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+value)
 	}
 	for _, statement := range sql {
-		err := exec(ctx, conn, statement)
+		err := session.Exec(ctx, conn, statement)
 		if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" && !r.server.superuser {
 			r.note("without superuser, left out: " + statement)
 			continue
@@ -277,11 +278,11 @@ func settingName(s string) string {
 
 // databasePrivileges replaces the default rights to the database by the source's.
 func (r *run) databasePrivileges(ctx context.Context, conn *pgconn.PgConn, name string, d basesnapshot.Database) error {
-	if err := exec(ctx, conn, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC"); err != nil {
+	if err := session.Exec(ctx, conn, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC"); err != nil {
 		return err
 	}
 	for _, item := range d.ACL {
-		rows, err := queryRows(ctx, conn, `
+		rows, err := session.Rows(ctx, conn, `
 select case grantee when 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(grantee)) end, privilege_type, is_grantable::int::text
 from pg_catalog.aclexplode(array[$1]::aclitem[])`, item)
 		if err != nil {
@@ -292,7 +293,7 @@ from pg_catalog.aclexplode(array[$1]::aclitem[])`, item)
 			if g[2] == "1" && g[0] != "PUBLIC" {
 				sql += " WITH GRANT OPTION"
 			}
-			if err := exec(ctx, conn, sql); err != nil {
+			if err := session.Exec(ctx, conn, sql); err != nil {
 				return fault.Wrap(err, fault.CodeOf(err), "", "rights to the database (%s)", item)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // prepareReplay builds what replay needs to find rows by: the replica identity's index of each table that
@@ -18,7 +19,7 @@ func (r *run) prepareReplay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	if r.o.DataOnly {
 		return nil // its indexes are there
 	}
@@ -102,10 +103,10 @@ const helperPrefix = "tidemark_replay_"
 func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table) error {
 	table := r.quoted(t.Namespace, t.Name)
 	namespace := r.names.table(t.Namespace, t.Name)
-	if err := exec(ctx, conn, "ANALYZE "+table); err != nil {
+	if err := session.Exec(ctx, conn, "ANALYZE "+table); err != nil {
 		return err
 	}
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select s.attname from pg_catalog.pg_stats s join pg_catalog.pg_class c on c.relname = s.tablename
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname
 where s.schemaname = $1 and s.tablename = $2 and not s.inherited
@@ -133,7 +134,7 @@ order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) el
 	}
 	name := sqltext.QuoteIdent(helperPrefix + itoa(int64(t.OID)))
 	r.helpers[t.OID] = sqltext.QuoteIdent(namespace) + "." + name
-	return exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+sqltext.QuoteIdent(best)+")")
+	return session.Exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+sqltext.QuoteIdent(best)+")")
 }
 
 // hashable ranks a column's type; len(hashableTypes) for one that is no good.
@@ -151,7 +152,7 @@ func hashable(t *basesnapshot.Table, column string) int {
 
 func (r *run) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
 	for _, name := range r.helpers {
-		if err := exec(ctx, conn, "DROP INDEX IF EXISTS "+name); err != nil {
+		if err := session.Exec(ctx, conn, "DROP INDEX IF EXISTS "+name); err != nil {
 			return err
 		}
 	}

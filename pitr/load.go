@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/sqltext"
 	"tidemark/pitr/fold"
 	"tidemark/pitr/pgbinary"
+	"tidemark/pitr/session"
 )
 
 // dataPhases loads the snapshot's rows and replays what came after.
@@ -92,7 +93,7 @@ func (r *run) loadTables(ctx context.Context, tables []*basesnapshot.Table) erro
 			if err != nil {
 				return err
 			}
-			defer closeNow(conn)
+			defer session.Close(conn)
 			for l := range opened {
 				loads.begin(l)
 				if err := r.copyChunk(under, conn, l); err != nil {
@@ -187,8 +188,8 @@ func (r *run) clearExtensionTables(ctx context.Context, tables []*basesnapshot.T
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
-	return exec(ctx, conn, "TRUNCATE "+strings.Join(names, ", "))
+	defer session.Close(conn)
+	return session.Exec(ctx, conn, "TRUNCATE "+strings.Join(names, ", "))
 }
 
 func (r *run) copySQL(t *basesnapshot.Table) string {

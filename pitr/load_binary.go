@@ -10,6 +10,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/pitr/pgbinary"
+	"tidemark/pitr/session"
 )
 
 // binaryMinimum is the size of a table's rows, in bytes, from which on it is worth asking for the types of its columns.
@@ -29,12 +30,12 @@ func (r *run) binaryKinds(ctx context.Context, tables []*basesnapshot.Table) ([]
 	if err != nil {
 		return nil, err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	for i, t := range tables {
 		if !worth(t) {
 			continue
 		}
-		rows, err := queryRows(ctx, conn, columnTypesQuery, r.quoted(t.Namespace, t.Name))
+		rows, err := session.Rows(ctx, conn, columnTypesQuery, r.quoted(t.Namespace, t.Name))
 		if err != nil {
 			return nil, err
 		}

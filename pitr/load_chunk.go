@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/pitr/fold"
 	"tidemark/pitr/pgbinary"
+	"tidemark/pitr/session"
 )
 
 // chunkLoad is a chunk of the base snapshot that is being loaded, by one connection or, towards the end of a phase,
@@ -196,7 +197,7 @@ func (r *run) copyChunk(ctx context.Context, conn *pgconn.PgConn, l *chunkLoad) 
 	if damage := l.failure(); err != nil && damage != nil {
 		err = contradiction(damage) // found under way
 	} else if err != nil {
-		err = sqlError(err)
+		err = session.Error(err)
 		err = fault.Wrap(err, fault.CodeOf(err), "", "load %s from %s", l.table, l.chunk.Objects[0].Key)
 	}
 	last, err := l.leave(rows, err)

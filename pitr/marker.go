@@ -10,6 +10,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // marker is what the mark in an existing database remembers: how it was found, so that a later restore can
@@ -23,11 +24,11 @@ type marker struct {
 
 // readMarker returns the mark in the database, nil if there is none.
 func readMarker(ctx context.Context, conn *pgconn.PgConn) (*marker, error) {
-	found, err := ownTable(ctx, conn, unfinishedSchema+".restore")
+	found, err := session.OwnTable(ctx, conn, unfinishedSchema+".restore")
 	if err != nil || !found {
 		return nil, err
 	}
-	text, err := queryValue(ctx, conn, "select mark::text from "+unfinishedSchema+".restore")
+	text, err := session.Value(ctx, conn, "select mark::text from "+unfinishedSchema+".restore")
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func readMarker(ctx context.Context, conn *pgconn.PgConn) (*marker, error) {
 
 // writeMarker marks the database, in one transaction.
 func writeMarker(ctx context.Context, conn *pgconn.PgConn, m marker) error {
-	rows, err := queryRows(ctx, conn, "select extname from pg_catalog.pg_extension order by 1")
+	rows, err := session.Rows(ctx, conn, "select extname from pg_catalog.pg_extension order by 1")
 	if err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func writeMarker(ctx context.Context, conn *pgconn.PgConn, m marker) error {
 	}
 	sql := "BEGIN; CREATE SCHEMA " + unfinishedSchema + "; CREATE TABLE " + unfinishedSchema + ".restore (mark json NOT NULL); INSERT INTO " +
 		unfinishedSchema + ".restore VALUES (" + sqltext.QuoteLiteral(string(text)) + "); COMMIT"
-	if err := exec(ctx, conn, sql); err != nil {
+	if err := session.Exec(ctx, conn, sql); err != nil {
 		return fault.Wrap(err, fault.Usage, "the restoring role needs CREATE on the database", "mark the database as unfinished")
 	}
 	return nil
@@ -70,7 +71,7 @@ func clearPlace(ctx context.Context, conn *pgconn.PgConn, m *marker) error {
 	if err != nil {
 		return fault.Wrap(err, fault.CodeOf(err), "empty the database by hand", "clear away an unfinished restore")
 	}
-	return exec(ctx, conn, "DROP SCHEMA "+unfinishedSchema+" CASCADE")
+	return session.Exec(ctx, conn, "DROP SCHEMA "+unfinishedSchema+" CASCADE")
 }
 
 func emptyTables(ctx context.Context, conn *pgconn.PgConn, tables []string) error {
@@ -84,7 +85,7 @@ func emptyTables(ctx context.Context, conn *pgconn.PgConn, tables []string) erro
 		}
 		sql += t
 	}
-	return exec(ctx, conn, sql)
+	return session.Exec(ctx, conn, sql)
 }
 
 // databaseWide lists objects that lie in no schema, but for those of initdb and of extensions.
@@ -116,23 +117,23 @@ union all select 'DROP ' || i.type || ' IF EXISTS ' || i.identity || ' CASCADE'
     and not exists (select from pg_catalog.pg_depend e where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e')`
 
 func wipe(ctx context.Context, conn *pgconn.PgConn, m *marker) error {
-	extensions, err := queryRows(ctx, conn, "select extname from pg_catalog.pg_extension")
+	extensions, err := session.Rows(ctx, conn, "select extname from pg_catalog.pg_extension")
 	if err != nil {
 		return err
 	}
 	for _, e := range extensions {
 		if !slices.Contains(m.Extensions, e[0]) {
-			if err := exec(ctx, conn, "DROP EXTENSION IF EXISTS "+sqltext.QuoteIdent(e[0])+" CASCADE"); err != nil {
+			if err := session.Exec(ctx, conn, "DROP EXTENSION IF EXISTS "+sqltext.QuoteIdent(e[0])+" CASCADE"); err != nil {
 				return err
 			}
 		}
 	}
-	drops, err := queryRows(ctx, conn, dropsQuery)
+	drops, err := session.Rows(ctx, conn, dropsQuery)
 	if err != nil {
 		return err
 	}
 	for _, d := range drops {
-		if err := exec(ctx, conn, d[0]); err != nil {
+		if err := session.Exec(ctx, conn, d[0]); err != nil {
 			return err
 		}
 	}

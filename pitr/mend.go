@@ -12,6 +12,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // What pg_dump writes gives most of a schema again, but not all. A table that differs from what it was says so at the
@@ -28,7 +29,7 @@ func (r *run) mendSchema(ctx context.Context, conn *pgconn.PgConn) error {
 // mendSequences gives the sequences of identity columns their type and bounds. pg_dump leaves out the type (dumpSequence,
 // src/bin/pg_dump/pg_dump.c), and the server takes the column's. It is another one after CREATE TABLE … (LIKE … INCLUDING IDENTITY).
 func (r *run) mendSequences(ctx context.Context, conn *pgconn.PgConn) error {
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, null), s.seqmin::text, s.seqmax::text
 from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace`)
 	if err != nil {
@@ -48,7 +49,7 @@ from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid j
 		if row[0] == s.Type && row[1] == least && row[2] == greatest {
 			continue
 		}
-		if err := exec(ctx, conn, "ALTER SEQUENCE "+name+" AS "+s.Type+" MINVALUE "+least+" MAXVALUE "+greatest); err != nil {
+		if err := session.Exec(ctx, conn, "ALTER SEQUENCE "+name+" AS "+s.Type+" MINVALUE "+least+" MAXVALUE "+greatest); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "give sequence %s its type", name)
 		}
 	}
@@ -79,7 +80,7 @@ func mendToast(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.Schema
 	if match == nil || !strings.Contains(match[1], "toast.") {
 		return nil
 	}
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select c.reltoastrelid::text, case c.reloftype when 0 then '' else pg_catalog.format_type(c.reloftype, null) end
 from pg_catalog.pg_class c where c.oid = `+sqltext.QuoteLiteral(table)+"::pg_catalog.regclass")
 	if err != nil || len(rows) == 0 || rows[0][0] != "0" {
@@ -97,7 +98,7 @@ from pg_catalog.pg_class c where c.oid = `+sqltext.QuoteLiteral(table)+"::pg_cat
 	if of := rows[0][1]; of != "" {
 		sql = "ALTER TABLE " + table + " NOT OF; " + sql + "; ALTER TABLE " + table + " OF " + of
 	}
-	return exec(ctx, conn, sql)
+	return session.Exec(ctx, conn, sql)
 }
 
 const setNull = " SET DEFAULT NULL;"
@@ -113,7 +114,7 @@ func (r *run) mendDefaults(ctx context.Context, conn *pgconn.PgConn) error {
 	if len(suspects) == 0 {
 		return nil
 	}
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname), quote_ident(a.attname), n.nspname, c.relname from pg_catalog.pg_attrdef d
 join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
 join pg_catalog.pg_class c on c.oid = d.adrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -126,7 +127,7 @@ where pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'NULL::%' and exists (sele
 			if !r.saysNull(it, row) {
 				continue
 			}
-			if err := exec(ctx, conn, "ALTER TABLE ONLY "+row[0]+" ALTER COLUMN "+row[1]+" DROP DEFAULT"); err != nil {
+			if err := session.Exec(ctx, conn, "ALTER TABLE ONLY "+row[0]+" ALTER COLUMN "+row[1]+" DROP DEFAULT"); err != nil {
 				return fault.Wrap(err, fault.CodeOf(err), "", "take the default from column %s of %s", row[1], row[0])
 			}
 			break

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/pitr/session"
 )
 
 // namingTables looks for a table with a column whose values may name relations: of type regclass (OID 2205 on
@@ -30,8 +31,8 @@ func (r *run) prepareNames(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
-	found, err := queryValue(ctx, conn, namingTables)
+	defer session.Close(conn)
+	found, err := session.Value(ctx, conn, namingTables)
 	if err != nil || found == "" {
 		return err
 	}
@@ -53,8 +54,8 @@ func (r *run) dataSession(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := exec(ctx, conn, "SET search_path = "+r.searchPath()); err != nil {
-		closeNow(conn)
+	if err := session.Exec(ctx, conn, "SET search_path = "+r.searchPath()); err != nil {
+		session.Close(conn)
 		return nil, fault.Wrap(err, fault.CodeOf(err), "", "set the source's search_path")
 	}
 	return conn, nil

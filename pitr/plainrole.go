@@ -11,6 +11,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // A restore by a role that is no superuser, as on managed servers. What needs one is found before anything is
@@ -19,9 +20,9 @@ import (
 // becomeReplica puts a session into the replica role. A role that may not is good enough where nothing can
 // fire: tables that the restore makes get their triggers and foreign keys after the rows.
 func (r *run) becomeReplica(ctx context.Context, conn *pgconn.PgConn) error {
-	err := becomeReplica(ctx, conn)
+	err := session.BecomeReplica(ctx, conn)
 	if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" && !r.server.superuser && !r.o.DataOnly {
-		r.conn.plain = true
+		r.conn.Plain = true
 		return nil
 	}
 	return err
@@ -46,7 +47,7 @@ func (r *run) checkPublic(ctx context.Context) error {
 	if r.o.Create || r.names != nil || !slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool { return it.Namespace == "public" }) {
 		return nil
 	}
-	may, err := queryValue(ctx, r.place.admin, "select coalesce((select pg_catalog.has_schema_privilege(oid, 'CREATE')::int::text from pg_catalog.pg_namespace where nspname = 'public'), '1')")
+	may, err := session.Value(ctx, r.place.admin, "select coalesce((select pg_catalog.has_schema_privilege(oid, 'CREATE')::int::text from pg_catalog.pg_namespace where nspname = 'public'), '1')")
 	if err == nil && may != "1" {
 		err = fault.New(fault.Usage, "GRANT CREATE ON SCHEMA public TO "+sqltext.QuoteIdent(r.server.user), "role %q may not make tables in schema public", r.server.user)
 	}
@@ -95,7 +96,7 @@ func (r *run) checkOwners(ctx context.Context) error {
 	}
 	var never []string
 	for _, role := range r.ownersNeeded() {
-		rows, err := queryRows(ctx, r.place.admin, `
+		rows, err := session.Rows(ctx, r.place.admin, `
 select (pg_catalog.pg_has_role(oid, 'USAGE') and pg_catalog.pg_has_role(oid, '`+may+`'))::int::text, `+admin+`::int::text from pg_catalog.pg_roles where rolname = $1`, role)
 		if err != nil {
 			return err
@@ -121,7 +122,7 @@ func (r *run) joinRoles(ctx context.Context) error {
 		with = " WITH INHERIT TRUE, SET TRUE"
 	}
 	for _, role := range r.joins {
-		if err := exec(ctx, r.place.admin, "GRANT "+sqltext.QuoteIdent(role)+" TO "+sqltext.QuoteIdent(r.server.user)+with); err != nil {
+		if err := session.Exec(ctx, r.place.admin, "GRANT "+sqltext.QuoteIdent(role)+" TO "+sqltext.QuoteIdent(r.server.user)+with); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "GRANT "+sqltext.QuoteIdent(role)+" TO "+sqltext.QuoteIdent(r.server.user), "join role %q, which objects will belong to", role)
 		}
 		r.joined = append(r.joined, role)
@@ -132,7 +133,7 @@ func (r *run) joinRoles(ctx context.Context) error {
 // leaveRoles takes back what joinRoles gave, whether the restore was completed or not.
 func (r *run) leaveRoles(ctx context.Context) {
 	for _, role := range r.joined {
-		if err := exec(ctx, r.place.admin, "REVOKE "+sqltext.QuoteIdent(role)+" FROM "+sqltext.QuoteIdent(r.server.user)); err != nil {
+		if err := session.Exec(ctx, r.place.admin, "REVOKE "+sqltext.QuoteIdent(role)+" FROM "+sqltext.QuoteIdent(r.server.user)); err != nil {
 			r.note(fmt.Sprintf("role %s is still a member of %s: %s", sqltext.QuoteIdent(r.server.user), sqltext.QuoteIdent(role), err))
 		}
 	}
@@ -157,7 +158,7 @@ where v.name = $1 and (v.trusted or not v.superuser)`
 		default:
 			continue
 		}
-		ok, err := queryValue(ctx, r.place.admin, sql, subject)
+		ok, err := session.Value(ctx, r.place.admin, sql, subject)
 		if err != nil {
 			return err
 		}
@@ -261,7 +262,7 @@ func (r *run) leaveOut(ctx context.Context) error {
 	if len(said) > 0 {
 		r.limit("without superuser, left out: " + strings.Join(said, ", "))
 	}
-	if r.conn.plain && !r.o.SchemaOnly {
+	if r.conn.Plain && !r.o.SchemaOnly {
 		r.o.Log.Debug("the role may not switch triggers off: they are made after the rows")
 	}
 	return nil
@@ -285,7 +286,7 @@ func (r *run) limit(text string) {
 
 // theirs tells rights to and comments of objects that the restore doesn't make, and that aren't the role's.
 func (r *run) theirs(ctx context.Context) (func(*basesnapshot.SchemaItem) bool, error) {
-	rows, err := queryRows(ctx, r.place.admin, `
+	rows, err := session.Rows(ctx, r.place.admin, `
 select 'SCHEMA public' from pg_catalog.pg_namespace where nspname = 'public' and not pg_catalog.pg_has_role(nspowner, 'USAGE')
 union all select 'EXTENSION ' || extname from pg_catalog.pg_extension where not pg_catalog.pg_has_role(extowner, 'USAGE')
 union all select 'LANGUAGE ' || lanname from pg_catalog.pg_language where not pg_catalog.pg_has_role(lanowner, 'USAGE')`)
@@ -320,7 +321,7 @@ func (r *run) leaveExtensionRows(ctx context.Context) error {
 		if t.Extension == "" || r.makes(basesnapshot.Name{Namespace: t.Namespace, Name: t.Name}) {
 			continue
 		}
-		may, err := queryValue(ctx, r.place.admin, `select (pg_catalog.has_table_privilege(c.oid, 'INSERT') and pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'))::int::text
+		may, err := session.Value(ctx, r.place.admin, `select (pg_catalog.has_table_privilege(c.oid, 'INSERT') and pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'))::int::text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`, t.Namespace, t.Name)
 		if err != nil {
 			return err
@@ -356,7 +357,7 @@ func (r *run) giveOwners(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	for _, sql := range revoke {
-		if err := exec(ctx, conn, sql); err != nil {
+		if err := session.Exec(ctx, conn, sql); err != nil {
 			return err
 		}
 	}
@@ -382,14 +383,14 @@ func (r *run) letOwn(ctx context.Context, conn *pgconn.PgConn, items []*basesnap
 			continue
 		}
 		done[[2]string{place, it.Owner}] = true
-		found, err := queryValue(ctx, conn, has, it.Owner)
+		found, err := session.Value(ctx, conn, has, it.Owner)
 		if err != nil {
 			return nil, err
 		}
 		if found == "1" {
 			continue
 		}
-		if err := exec(ctx, conn, "GRANT CREATE ON "+place+" TO "+sqltext.QuoteIdent(it.Owner)); err != nil {
+		if err := session.Exec(ctx, conn, "GRANT CREATE ON "+place+" TO "+sqltext.QuoteIdent(it.Owner)); err != nil {
 			return nil, fault.Wrap(err, fault.CodeOf(err), "", "let role %q have objects in %s", it.Owner, strings.ToLower(place))
 		}
 		revoke = append(revoke, "REVOKE CREATE ON "+place+" FROM "+sqltext.QuoteIdent(it.Owner))
@@ -399,7 +400,7 @@ func (r *run) letOwn(ctx context.Context, conn *pgconn.PgConn, items []*basesnap
 
 func (r *run) execOwners(ctx context.Context, conn *pgconn.PgConn, items []*basesnapshot.SchemaItem) error {
 	for _, it := range items {
-		if err := exec(ctx, conn, it.OwnerSQL); err != nil {
+		if err := session.Exec(ctx, conn, it.OwnerSQL); err != nil {
 			return itemError(it, err)
 		}
 	}
@@ -438,7 +439,7 @@ func (r *run) preflightChanges(ctx context.Context) error {
 	if r.plan.SchemaChanges == 0 {
 		return nil
 	}
-	if r.conn.plain {
+	if r.conn.Plain {
 		return fault.New(fault.Usage, "restore as a superuser, or GRANT SET ON PARAMETER session_replication_role TO "+sqltext.QuoteIdent(r.server.user)+" (PostgreSQL 15 and later)",
 			"the schema was changed between the base snapshot and the target: to replay that, triggers must be switched off, and role %q may not", r.server.user)
 	}

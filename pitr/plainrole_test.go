@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/fault"
+	"tidemark/pitr/session"
 )
 
 const managedSchema = `
@@ -52,9 +53,9 @@ UPDATE app.two SET h = 'b=>2' WHERE id < 5; DELETE FROM app.two WHERE id = 9; UP
 	as := func(role string, change func(*Options)) func(*Options) {
 		return func(o *Options) {
 			o.Create = false
-			c, err := newConnector(o.DSN)
+			c, err := session.NewConnector(o.DSN)
 			require.NoError(t, err)
-			o.DSN = server.DSNFor(role, "x", c.config.Database)
+			o.DSN = server.DSNFor(role, "x", c.Database())
 			if change != nil {
 				change(o)
 			}

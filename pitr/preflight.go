@@ -11,6 +11,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // serverFacts are what the preflight learns of the target server.
@@ -24,7 +25,7 @@ type serverFacts struct {
 
 // readServer reads and judges what holds for the whole server.
 func readServer(ctx context.Context, conn *pgconn.PgConn, m *basesnapshot.Manifest) (serverFacts, error) {
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select current_setting('server_version_num'), pg_is_in_recovery()::int::text, r.rolsuper::int::text, r.rolcreatedb::int::text, r.rolcreaterole::int::text, r.rolname
 from pg_catalog.pg_roles r where r.rolname = current_user`)
 	if err != nil {
@@ -48,7 +49,7 @@ from pg_catalog.pg_roles r where r.rolname = current_user`)
 
 // readDatabase judges the database to restore into, apart from what is in it.
 func readDatabase(ctx context.Context, conn *pgconn.PgConn, m *basesnapshot.Manifest) error {
-	encoding, err := queryValue(ctx, conn, "select current_setting('server_encoding')")
+	encoding, err := session.Value(ctx, conn, "select current_setting('server_encoding')")
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func missingExtensions(ctx context.Context, conn *pgconn.PgConn, items []basesna
 		if it.Kind != "EXTENSION" {
 			continue
 		}
-		found, err := queryValue(ctx, conn, `select 1 from (select name from pg_catalog.pg_available_extensions union select extname from pg_catalog.pg_extension) x(name) where name = $1`, it.Name)
+		found, err := session.Value(ctx, conn, `select 1 from (select name from pg_catalog.pg_available_extensions union select extname from pg_catalog.pg_extension) x(name) where name = $1`, it.Name)
 		if err != nil {
 			return err
 		}
@@ -102,7 +103,7 @@ limit 1000`
 
 // contents lists what is in the database, as "table public.orders".
 func contents(ctx context.Context, conn *pgconn.PgConn) ([]string, error) {
-	rows, err := queryRows(ctx, conn, contentsQuery)
+	rows, err := session.Rows(ctx, conn, contentsQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func notEmpty(where string, found []string) error {
 // tablesEmpty checks, for a restore of rows alone, that every table is there, is empty, and has no trigger
 // that fires even for replicas.
 func tablesEmpty(ctx context.Context, conn *pgconn.PgConn, tables []*basesnapshot.Table) error {
-	always, err := queryValue(ctx, conn, "select evtname from pg_catalog.pg_event_trigger where evtenabled in ('A', 'R') limit 1")
+	always, err := session.Value(ctx, conn, "select evtname from pg_catalog.pg_event_trigger where evtenabled in ('A', 'R') limit 1")
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func tablesEmpty(ctx context.Context, conn *pgconn.PgConn, tables []*basesnapsho
 		return fault.New(fault.Usage, "ALTER EVENT TRIGGER "+sqltext.QuoteIdent(always)+" DISABLE, for the restore", "event trigger %s fires for replicas too (ENABLE ALWAYS or REPLICA)", always)
 	}
 	for _, t := range tables {
-		rows, err := queryRows(ctx, conn, `
+		rows, err := session.Rows(ctx, conn, `
 select exists (select from pg_catalog.pg_trigger g where g.tgrelid = c.oid and g.tgenabled in ('A', 'R') and not g.tgisinternal)::int::text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, t.Namespace, t.Name)
@@ -147,7 +148,7 @@ where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, t.Namespac
 		if rows[0][0] == "1" {
 			return fault.New(fault.Usage, "disable it for the restore", "table %s has a trigger that fires for replicas too (ENABLE ALWAYS or REPLICA)", t)
 		}
-		found, err := queryValue(ctx, conn, "select 1 from only "+sqltext.QuoteName(t.Namespace, t.Name)+" limit 1")
+		found, err := session.Value(ctx, conn, "select 1 from only "+sqltext.QuoteName(t.Namespace, t.Name)+" limit 1")
 		if err != nil {
 			return err
 		}

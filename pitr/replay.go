@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/fault"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -134,7 +135,7 @@ func (r *run) recognise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	r.report.Tables, err = apply.Recognise(ctx, conn, r.snapshotTables())
 	return err
 }
@@ -191,21 +192,15 @@ func (r *run) checkReplayed(counts map[string]apply.Counts) error {
 	return nil
 }
 
-// replaySettings of a session that finds rows.
-const replaySettings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
-
-// replaySession opens a session that finds rows by an index wherever there is one. The planner knows no
-// statistics of tables that have just been filled and would read small ones from end to end; but replay
-// leaves a dead row with each update, so that small tables grow large within one transaction. Just-in-time
-// compilation, which the price of a forbidden plan would call for, can't pay for single rows.
+// replaySession opens a session for rows that finds them by an index.
 func (r *run) replaySession(ctx context.Context) (*pgconn.PgConn, error) {
 	conn, err := r.dataSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := exec(ctx, conn, replaySettings); err != nil {
-		closeNow(conn)
-		return nil, fault.Wrap(err, fault.Failed, "", "set up a session for replay")
+	if err := session.FindByIndex(ctx, conn); err != nil {
+		session.Close(conn)
+		return nil, err
 	}
 	return conn, nil
 }

@@ -9,11 +9,12 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // missingRoles returns the roles that the schema needs and the server lacks.
 func missingRoles(ctx context.Context, conn *pgconn.PgConn, roles []basesnapshot.Role) ([]basesnapshot.Role, error) {
-	rows, err := queryRows(ctx, conn, "select rolname from pg_catalog.pg_roles")
+	rows, err := session.Rows(ctx, conn, "select rolname from pg_catalog.pg_roles")
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapsho
 		if r.Inherit {
 			inherit = " INHERIT"
 		}
-		if err := exec(ctx, conn, "CREATE ROLE "+sqltext.QuoteIdent(r.Name)+" NOLOGIN"+inherit); madeMeanwhile(err) {
+		if err := session.Exec(ctx, conn, "CREATE ROLE "+sqltext.QuoteIdent(r.Name)+" NOLOGIN"+inherit); madeMeanwhile(err) {
 			continue
 		} else if err != nil {
 			return nil, fault.Wrap(err, fault.Failed, "make the role by hand", "create role %q", r.Name)
@@ -77,7 +78,7 @@ func createRoles(ctx context.Context, conn *pgconn.PgConn, missing []basesnapsho
 				notes = append(notes, "role "+sqltext.QuoteIdent(r.Name)+" was not made a member of "+sqltext.QuoteIdent(m.Role)+", which was there already")
 				continue
 			}
-			if err := exec(ctx, conn, "GRANT "+sqltext.QuoteIdent(m.Role)+" TO "+sqltext.QuoteIdent(r.Name)); err != nil {
+			if err := session.Exec(ctx, conn, "GRANT "+sqltext.QuoteIdent(m.Role)+" TO "+sqltext.QuoteIdent(r.Name)); err != nil {
 				return nil, fault.Wrap(err, fault.Failed, "", "make role %q a member of %q", r.Name, m.Role)
 			}
 		}

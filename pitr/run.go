@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/pitr/fold"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -24,7 +25,7 @@ type run struct {
 	plan       *Plan
 	manifest   *basesnapshot.Manifest
 	history    catalog.HistoryPoint
-	conn       *connector
+	conn       *session.Connector
 	place      *place
 	server     serverFacts
 	missing    []basesnapshot.Role
@@ -87,7 +88,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 			return nil, err
 		}
 	}
-	conn, err := newConnector(o.DSN)
+	conn, err := session.NewConnector(o.DSN)
 	if err != nil {
 		return nil, err
 	}
@@ -100,9 +101,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if r.manifest.ID != o.Plan.Snapshot.ID || r.manifest.LSN != o.Plan.Snapshot.LSN || r.manifest.History != o.Plan.History || r.manifest.Archive != o.Plan.Archive {
 		return nil, fault.New(fault.Damage, verifyHint, "%s is the manifest of another snapshot", o.Plan.snapshot.Snapshot.Manifest.Key)
 	}
-	if r.manifest.Database.Encoding == "SQL_ASCII" {
-		conn.encoding = "SQL_ASCII"
-	}
+	conn.Encoding = session.EncodingOf(r.manifest.Database.Encoding)
 	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication, o.Plan.SchemaChanges > 0 && !o.DataOnly && o.AsSchema == "")
 	if len(filter) > 0 && !r.chooses(filter) {
 		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
@@ -115,7 +114,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	}
 	p := o.Plan
 	r.report = &Report{
-		Target: p.Target, Database: conn.config.Database, AsSchema: o.AsSchema, History: p.History, SnapshotID: p.Snapshot.ID, SnapshotLSN: p.Snapshot.LSN,
+		Target: p.Target, Database: conn.Database(), AsSchema: o.AsSchema, History: p.History, SnapshotID: p.Snapshot.ID, SnapshotLSN: p.Snapshot.LSN,
 		ReachedLSN: p.Snapshot.LSN, ReachedTime: p.Snapshot.Time, LastKept: p.LastKept, FirstLeftOut: p.FirstLeftOut,
 		Rows: map[string]TableRows{}, Seconds: map[Phase]float64{},
 	}
@@ -177,7 +176,7 @@ func (r *run) note(notes ...string) {
 
 // session opens a connection for loading and building; the caller closes it.
 func (r *run) session(ctx context.Context) (*pgconn.PgConn, error) {
-	return r.conn.openReplica(ctx, r.place.name)
+	return r.conn.OpenReplica(ctx, r.place.name)
 }
 
 // execute does the whole restore.
@@ -336,7 +335,7 @@ func (r *run) preflight(ctx context.Context) (err error) {
 	}
 	found, err := contents(ctx, admin)
 	if err == nil && len(found) > 0 {
-		err = notEmpty(r.conn.at(r.place.name), found)
+		err = notEmpty(r.conn.At(r.place.name), found)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // schemaPhase makes roles and everything that comes before the rows.
@@ -33,7 +34,7 @@ func (r *run) schemaPhase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer closeNow(conn)
+		defer session.Close(conn)
 		for _, it := range items {
 			if err := r.makeItem(ctx, conn, it); err != nil {
 				return err
@@ -83,12 +84,12 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if it.InitialSQL != "" && r.server.superuser {
 		sql = it.InitialSQL + sql
 	}
-	err := exec(ctx, conn, sql)
+	err := session.Exec(ctx, conn, sql)
 	if it.RestorePass() == basesnapshot.PassACL {
 		err = r.grantAsOwner(ctx, conn, it, err)
 	}
 	if notValid, ok := withoutValidation(it, err); ok && r.o.AcceptInexact {
-		if err = exec(ctx, conn, notValid); err == nil {
+		if err = session.Exec(ctx, conn, notValid); err == nil {
 			r.mu.Lock()
 			r.note(fmt.Sprintf("foreign key %s.%s is NOT VALID: rows break it, as PostgreSQL lets them where triggers don't fire", it.Namespace, it.Name))
 			r.mu.Unlock()
@@ -112,7 +113,7 @@ func (r *run) makeItem(ctx context.Context, conn *pgconn.PgConn, it *basesnapsho
 	if r.o.NoOwner || it.OwnerSQL == "" || !r.server.superuser { // giveOwners
 		return nil
 	}
-	if err := exec(ctx, conn, it.OwnerSQL); err != nil {
+	if err := session.Exec(ctx, conn, it.OwnerSQL); err != nil {
 		return itemError(it, err)
 	}
 	return nil
@@ -124,8 +125,9 @@ var grantedBy = regexp.MustCompile(`(?m)^SET SESSION AUTHORIZATION (.+);\n((?:GR
 // grantAsOwner executes an item's privileges again, those as the owner's that a role granted which may not: it was the owner when it did, and
 // got a successor whose transaction had begun before and didn't see them. No statement can make them its own.
 func (r *run) grantAsOwner(ctx context.Context, conn *pgconn.PgConn, it *basesnapshot.SchemaItem, err error) error {
+	passedOver := session.GrantPassedOver(conn)
 	pgErr, refused := asPgError(err)
-	refused = refused && pgErr.Code == "42501" || err == nil && conn.CustomData()[notGranted] == true
+	refused = refused && pgErr.Code == "42501" || err == nil && passedOver
 	if !refused || !r.server.superuser {
 		return err
 	}
@@ -141,8 +143,8 @@ func (r *run) grantAsOwner(ctx context.Context, conn *pgconn.PgConn, it *basesna
 		for _, role := range who {
 			sql = strings.ReplaceAll(sql, "SET SESSION AUTHORIZATION "+role+";\n", "SET SESSION AUTHORIZATION DEFAULT;\n")
 		}
-		delete(conn.CustomData(), notGranted)
-		if err = exec(ctx, conn, sql); err == nil && conn.CustomData()[notGranted] == nil {
+		err = session.Exec(ctx, conn, sql)
+		if passedOver = session.GrantPassedOver(conn); err == nil && !passedOver {
 			r.note(fmt.Sprintf("privileges on %s that %s granted are the owner's here: it may not grant them any more", it.Name, strings.Join(who, ", ")))
 			return nil
 		}
@@ -165,7 +167,7 @@ func (r *run) markInherited(ctx context.Context, conn *pgconn.PgConn, it *basesn
 		r.note(fmt.Sprintf("columns that %s.%s inherits count as its own too: only a superuser can say otherwise", it.Namespace, it.Name))
 		return nil
 	}
-	return exec(ctx, conn, sql)
+	return session.Exec(ctx, conn, sql)
 }
 
 // madeByScript reports whether an item that the extension's script was not known to make is there all the same.
@@ -190,7 +192,7 @@ func (r *run) joinExtension(ctx context.Context, conn *pgconn.PgConn, it *basesn
 	if it.MemberSQL == "" {
 		return nil
 	}
-	err := exec(ctx, conn, it.MemberSQL)
+	err := session.Exec(ctx, conn, it.MemberSQL)
 	if pgErr, ok := asPgError(err); ok && pgErr.Code == "42501" && !r.server.superuser {
 		r.mu.Lock()
 		r.note(fmt.Sprintf("%s %s.%s is no member of extension %s: only the extension's owner can make it one", strings.ToLower(it.Kind), it.Namespace, it.Name, it.Extension))

@@ -12,6 +12,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -51,7 +52,7 @@ func (r *run) fullSchema(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer closeNow(conn)
+		defer session.Close(conn)
 		steps := []func(context.Context, *pgconn.PgConn) error{r.makeRest, r.keepEmpty, r.makeEventTriggers}
 		for _, step := range steps {
 			if err := step(ctx, conn); err != nil {
@@ -84,7 +85,7 @@ func (r *run) makeEventTriggers(ctx context.Context, conn *pgconn.PgConn) error 
 	if sql == "" {
 		return nil
 	}
-	if err := exec(ctx, conn, sql); err != nil {
+	if err := session.Exec(ctx, conn, sql); err != nil {
 		return fault.Wrap(err, fault.Failed, "", "make event triggers")
 	}
 	return apply.Hold(ctx, conn, r.names.schema())
@@ -97,7 +98,7 @@ func (r *run) settleSchema(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer closeNow(conn)
+		defer session.Close(conn)
 		steps := []func(context.Context, *pgconn.PgConn) error{r.dropHelpers, r.release, r.setTargetSequences, r.refreshAll}
 		for _, step := range steps {
 			if err := step(ctx, conn); err != nil {
@@ -113,7 +114,7 @@ func (r *run) settleSchema(ctx context.Context) error {
 
 // release puts back what the replay held back; event triggers come last of all, in end.
 func (r *run) release(ctx context.Context, conn *pgconn.PgConn) error {
-	if err := exec(ctx, conn, "BEGIN"); err != nil {
+	if err := session.Exec(ctx, conn, "BEGIN"); err != nil {
 		return err
 	}
 	last, err := apply.PutBack(ctx, conn, r.names.schema())
@@ -121,7 +122,7 @@ func (r *run) release(ctx context.Context, conn *pgconn.PgConn) error {
 		return err
 	}
 	r.last += last
-	return exec(ctx, conn, "COMMIT")
+	return session.Exec(ctx, conn, "COMMIT")
 }
 
 // ownObjects leaves out system schemas and what Tidemark itself keeps on a target.
@@ -152,7 +153,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 	if err != nil {
 		return err
 	}
-	rows, err := queryRows(ctx, conn, sequenceQuery)
+	rows, err := session.Rows(ctx, conn, sequenceQuery)
 	if err != nil {
 		return err
 	}
@@ -194,7 +195,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 // furthest gives a sequence's state on the target or, where that is further on, the last sample.
 func furthest(ctx context.Context, conn *pgconn.PgConn, s *basesnapshot.Sequence, sample segment.Sequence, sampled bool) (segment.Sequence, error) {
 	name := sqltext.QuoteName(s.Namespace, s.Name)
-	rows, err := queryRows(ctx, conn, `select s.last_value::text, s.is_called::int::text, (q.seqincrement < 0)::int::text
+	rows, err := session.Rows(ctx, conn, `select s.last_value::text, s.is_called::int::text, (q.seqincrement < 0)::int::text
 from `+name+` s, pg_catalog.pg_sequence q where q.seqrelid = $1::regclass`, name)
 	if err != nil || len(rows) == 0 {
 		return sample, err
@@ -219,7 +220,7 @@ func (r *run) keepEmpty(ctx context.Context, conn *pgconn.PgConn) error {
 		if !m.Populated {
 			continue
 		}
-		oid, err := queryValue(ctx, conn, "select oid from pg_catalog.pg_class where oid = to_regclass($1) and relkind = 'm'", r.quoted(m.Namespace, m.Name))
+		oid, err := session.Value(ctx, conn, "select oid from pg_catalog.pg_class where oid = to_regclass($1) and relkind = 'm'", r.quoted(m.Namespace, m.Name))
 		if err != nil {
 			return err
 		}
@@ -250,7 +251,7 @@ func (r *run) refreshAll(ctx context.Context, conn *pgconn.PgConn) error {
 	for oid := range r.empty {
 		empty = append(empty, strconv.FormatUint(uint64(oid), 10))
 	}
-	rows, err := queryRows(ctx, conn, refreshQuery, "{"+strings.Join(empty, ",")+"}")
+	rows, err := session.Rows(ctx, conn, refreshQuery, "{"+strings.Join(empty, ",")+"}")
 	if err != nil {
 		return err
 	}

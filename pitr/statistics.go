@@ -3,6 +3,8 @@ package pitr
 import (
 	"context"
 
+	"tidemark/pitr/session"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 )
@@ -24,7 +26,7 @@ func (r *run) together(ctx context.Context, tasks []task) error {
 			if err != nil {
 				return err
 			}
-			defer closeNow(conn)
+			defer session.Close(conn)
 			for do := range queue {
 				if err := do(ctx, conn); err != nil {
 					return err
@@ -49,7 +51,7 @@ func (r *run) analyses(ctx context.Context, conn *pgconn.PgConn) ([]task, error)
 	}
 	var tasks []task
 	for _, name := range names {
-		tasks = append(tasks, func(ctx context.Context, conn *pgconn.PgConn) error { return exec(ctx, conn, "ANALYZE "+name) })
+		tasks = append(tasks, func(ctx context.Context, conn *pgconn.PgConn) error { return session.Exec(ctx, conn, "ANALYZE "+name) })
 	}
 	return tasks, nil
 }
@@ -75,7 +77,7 @@ func (r *run) analyzed() []string {
 
 // analyzedNow names the tables and materialized views that there are after schema changes, quoted.
 func analyzedNow(ctx context.Context, conn *pgconn.PgConn) ([]string, error) {
-	rows, err := queryRows(ctx, conn, `
+	rows, err := session.Rows(ctx, conn, `
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where (c.relkind in ('r', 'p') or c.relkind = 'm' and c.relispopulated) and c.relpersistence <> 't' and `+ownObjects)
 	if err != nil {

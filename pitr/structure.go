@@ -9,6 +9,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -51,7 +52,7 @@ func (r *run) buildAll(ctx context.Context, builds []*build) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	if err := r.dropHelpers(ctx, conn); err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (r *run) finishRows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	if err := r.release(ctx, conn); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func (r *run) finishSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	if err := r.release(ctx, conn); err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 // hold, and functions find what they name. One that its owner could not fill at the source any more, for want
 // of rights or because its query fails on the rows, stays empty, and is named: reading it is an error.
 func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error {
-	err := exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
+	err := session.Exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
 	if pgErr, ok := asPgError(err); ok && conn.TxStatus() == 'I' && apply.Unfillable(pgErr) {
 		r.note("materialized view " + view + " could not be filled and is empty until REFRESH MATERIALIZED VIEW: " + pgErr.Message)
 		return nil

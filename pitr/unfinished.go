@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // A restore that did not reach its end leaves a mark, so that nobody takes its database for whole, and so
@@ -38,7 +39,7 @@ func unfinishedName(final string) string {
 
 // place is the database being restored into.
 type place struct {
-	conn   *connector
+	conn   *session.Connector
 	admin  *pgconn.PgConn // in the maintenance database when the database is made, else in the database itself; holds the lock
 	final  string         // the name asked for
 	name   string         // the name it has now
@@ -55,19 +56,19 @@ func (p *place) close(ctx context.Context) {
 }
 
 // openPlace connects and takes the lock against other restores into the same database.
-func openPlace(ctx context.Context, c *connector, create bool) (*place, error) {
-	p := &place{conn: c, final: c.config.Database, name: c.config.Database, create: create}
+func openPlace(ctx context.Context, c *session.Connector, create bool) (*place, error) {
+	p := &place{conn: c, final: c.Database(), name: c.Database(), create: create}
 	var err error
 	key := "0"
 	if create {
 		p.name = unfinishedName(p.final)
 		key = "hashtext(" + sqltext.QuoteLiteral(p.final) + ")"
-		p.admin, err = c.open(ctx, "postgres")
+		p.admin, err = c.Open(ctx, "postgres")
 		if err != nil && strings.Contains(err.Error(), "does not exist") {
-			p.admin, err = c.open(ctx, "template1")
+			p.admin, err = c.Open(ctx, "template1")
 		}
 	} else {
-		p.admin, err = c.open(ctx, p.name)
+		p.admin, err = c.Open(ctx, p.name)
 	}
 	if err != nil {
 		return nil, err
@@ -94,7 +95,7 @@ func (p *place) lock(ctx context.Context, key string) error {
 		break
 	}
 	if err != nil {
-		closeNow(p.admin)
+		session.Close(p.admin)
 	}
 	return err
 }
@@ -103,7 +104,7 @@ func (p *place) lock(ctx context.Context, key string) error {
 const lockPatience = 10 * time.Second
 
 func (p *place) tryLock(ctx context.Context, key string) error {
-	got, err := queryValue(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
+	got, err := session.Value(ctx, p.admin, "select pg_try_advisory_lock("+lockClass+", "+key+")::int::text")
 	if err == nil && got != "1" {
 		err = fault.New(fault.Conflict, "wait for it, or end its sessions", "another restore into database %q is under way", p.final)
 	}
@@ -116,7 +117,7 @@ func (p *place) checkCreate(ctx context.Context, f serverFacts) error {
 	if !f.createDB && !f.superuser {
 		return fault.New(fault.Usage, "ALTER ROLE "+sqltext.QuoteIdent(f.user)+" CREATEDB", "role %q may not create databases", f.user)
 	}
-	found, err := queryValue(ctx, p.admin, "select 1 from pg_catalog.pg_database where datname = $1", p.final)
+	found, err := session.Value(ctx, p.admin, "select 1 from pg_catalog.pg_database where datname = $1", p.final)
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (p *place) checkCreate(ctx context.Context, f serverFacts) error {
 
 // leftover reports whether an earlier restore left its database, and refuses one that only has the name.
 func (p *place) leftover(ctx context.Context) (bool, error) {
-	rows, err := queryRows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", p.name)
+	rows, err := session.Rows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", p.name)
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}
@@ -137,11 +138,11 @@ func (p *place) leftover(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	// A restore that died between making and marking it left it empty.
-	conn, err := p.conn.open(ctx, p.name)
+	conn, err := p.conn.Open(ctx, p.name)
 	if err != nil {
 		return false, err
 	}
-	defer closeNow(conn)
+	defer session.Close(conn)
 	found, err := contents(ctx, conn)
 	if err == nil && len(found) > 0 {
 		err = fault.New(fault.Usage, "drop or rename it", "database %q has the name of an unfinished restore and not its mark", p.name)
@@ -156,23 +157,23 @@ func (p *place) make(ctx context.Context, archive string, m *basesnapshot.Manife
 		return err
 	}
 	if left {
-		if err := exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(p.name)); err != nil {
+		if err := session.Exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(p.name)); err != nil {
 			return fault.Wrap(err, fault.Failed, "end the sessions that use it", "drop the unfinished database %q", p.name)
 		}
 	}
-	if err := exec(ctx, p.admin, createDatabaseSQL(p.name, m.Database, f.version)); err != nil {
+	if err := session.Exec(ctx, p.admin, createDatabaseSQL(p.name, m.Database, f.version)); err != nil {
 		return fault.Wrap(err, fault.Usage, "make the database by hand with a locale that this server has, and restore without --create", "create database %q", p.name)
 	}
-	return exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(p.name)+" IS "+sqltext.QuoteLiteral(unfinishedComment+archive))
+	return session.Exec(ctx, p.admin, "COMMENT ON DATABASE "+sqltext.QuoteIdent(p.name)+" IS "+sqltext.QuoteLiteral(unfinishedComment+archive))
 }
 
 // inside runs SQL in the database being made.
 func (p *place) inside(ctx context.Context, sql string) error {
-	conn, err := p.conn.openReplica(ctx, p.name)
+	conn, err := p.conn.OpenReplica(ctx, p.name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(exec(ctx, conn, sql), conn.Close(ctx))
+	return errors.Join(session.Exec(ctx, conn, sql), conn.Close(ctx))
 }
 
 func createDatabaseSQL(name string, d basesnapshot.Database, version int) string {
@@ -201,7 +202,7 @@ func createDatabaseSQL(name string, d basesnapshot.Database, version int) string
 // finish runs the last statements, gives the database its final name and takes the mark away.
 func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string) error {
 	if !p.create {
-		if err := exec(ctx, p.admin, "BEGIN; DROP SCHEMA "+unfinishedSchema+" CASCADE;\n"+last+"COMMIT"); err != nil {
+		if err := session.Exec(ctx, p.admin, "BEGIN; DROP SCHEMA "+unfinishedSchema+" CASCADE;\n"+last+"COMMIT"); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "take the mark of an unfinished restore away, and make event triggers")
 		}
 		return nil
@@ -218,7 +219,7 @@ func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string
 	// In one transaction: the rename and the new comment come together.
 	sql := "BEGIN; ALTER DATABASE " + sqltext.QuoteIdent(p.name) + " RENAME TO " + sqltext.QuoteIdent(p.final) +
 		"; COMMENT ON DATABASE " + sqltext.QuoteIdent(p.final) + " IS " + comment + "; COMMIT"
-	if err := exec(ctx, p.admin, sql); err != nil {
+	if err := session.Exec(ctx, p.admin, sql); err != nil {
 		return fault.Wrap(err, fault.Failed, "rename it by hand once nothing is in the way: ALTER DATABASE "+sqltext.QuoteIdent(p.name)+" RENAME TO "+sqltext.QuoteIdent(p.final),
 			"the database is complete, but could not be given its name")
 	}

@@ -28,7 +28,7 @@ type execution struct {
 	atomic  bool // the transaction goes on after it
 	early   bool // it ran before the base snapshot was taken: what is here may be younger
 	alone   bool // the source read the state of relations with all changes in it that are here already
-	session *session
+	session *sessionState
 	told    map[string]bool // notes of all changes that are made once
 	unseen  namings         // made here already, and certainly not known to the statement
 	overlap namings         // that it may not have known

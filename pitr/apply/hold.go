@@ -11,6 +11,7 @@ import (
 	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/session"
 )
 
 // What of a schema stands in the way of replay is held back for as long as it goes on: triggers, rules and
@@ -56,15 +57,9 @@ func (h *holds) table(name string) string {
 	return holdSchema + "." + name
 }
 
-// OwnTableSQL finds a table that Tidemark keeps on a target ($1): 1 if it belongs to a superuser or the session's role, and its owner's
-// name. To read one of anybody else could run his code with this role's rights.
-const OwnTableSQL = `
-select (c.relkind = 'r' and (r.rolsuper or r.rolname = current_user))::int::text, r.rolname from pg_catalog.pg_class c
-join pg_catalog.pg_roles r on r.oid = c.relowner where c.oid = to_regclass($1)`
-
 // readOwn reads columns of a table that Tidemark keeps on a target; nothing where it isn't there, or isn't its own.
 func readOwn(ctx context.Context, conn *pgconn.PgConn, table, columns string) ([][][]byte, error) {
-	rows, err := queryOn(ctx, conn, OwnTableSQL, table)
+	rows, err := queryOn(ctx, conn, session.OwnTableSQL, table)
 	if err != nil || len(rows) == 0 || string(rows[0][0]) != "1" {
 		return nil, err
 	}
@@ -74,7 +69,7 @@ func readOwn(ctx context.Context, conn *pgconn.PgConn, table, columns string) ([
 // read gets what the target's table says.
 func (h *holds) read(ctx context.Context, conn *pgconn.PgConn) error {
 	h.all, h.renamed, h.made = nil, nil, false
-	rows, err := queryOn(ctx, conn, OwnTableSQL, h.table("held"))
+	rows, err := queryOn(ctx, conn, session.OwnTableSQL, h.table("held"))
 	if err != nil || len(rows) == 0 {
 		return fault.Wrap(err, codeOf(err), "", "read what is held back on the target")
 	}

@@ -14,8 +14,8 @@ import (
 // temporary schema, which counts as the first unless it is named.
 const safePath = "SET search_path = pg_catalog, pg_temp"
 
-// session is what a connection was like before statements of the source ran in it.
-type session struct {
+// sessionState is what a connection was like before statements of the source ran in it.
+type sessionState struct {
 	user     string // the connecting role
 	encoding string // client_encoding
 	settings string // JSON: all that any role may set, but search_path
@@ -30,7 +30,7 @@ where context = 'user' and name not in ('search_path', 'client_encoding', 'trans
    or name = 'session_replication_role' and setting = 'replica'`
 
 // read takes in what the session is like. search_path is safe.
-func (s *session) read(ctx context.Context, conn *pgconn.PgConn) error {
+func (s *sessionState) read(ctx context.Context, conn *pgconn.PgConn) error {
 	rows, err := queryOn(ctx, conn, sessionQuery)
 	if err != nil {
 		return fault.Wrap(err, codeOf(err), "", "read the session's settings")
@@ -42,7 +42,7 @@ func (s *session) read(ctx context.Context, conn *pgconn.PgConn) error {
 // restore makes the session what it was before a statement that may have run anything: settings, whether made for
 // the transaction or for longer, cursors that outlive the transaction (and whose query would run at its end, with the
 // connecting role's rights), temporary objects. Prepared statements go with execution.run.
-func (s *session) restore(ctx context.Context, conn *pgconn.PgConn) error {
+func (s *sessionState) restore(ctx context.Context, conn *pgconn.PgConn) error {
 	// The words of these commands aren't looked up in any path.
 	if _, err := conn.Exec(ctx, safePath+"; SET client_encoding = '"+s.encoding+"'; CLOSE ALL; DISCARD TEMP").ReadAll(); err != nil {
 		return err

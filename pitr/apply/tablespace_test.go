@@ -30,7 +30,7 @@ func TestStatementIsMadeWithoutItsTablespace(t *testing.T) {
 	conn, err := d.connect(t.Context())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(t.Context())) }()
-	e.session = new(session)
+	e.session = new(sessionState)
 	require.NoError(t, e.session.read(t.Context(), conn))
 	_, err = conn.Exec(t.Context(), "BEGIN").ReadAll()
 	require.NoError(t, err)

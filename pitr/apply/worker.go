@@ -34,7 +34,7 @@ type worker struct {
 	prepared map[string]bool
 	wide     map[string]int // temporary tables of the open transaction, by name, and their states
 	values   [][]byte
-	session  session
+	session  sessionState
 
 	single bool                // a statement for each row, so that an error names its row
 	unseen bool                // nobody looks at the target, and no trigger fires: only a row's last state counts

@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -64,7 +65,7 @@ const (
 )
 
 // newFeeder takes the session over.
-func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, state State, g *goal) (*feeder, error) {
+func newFeeder(ctx context.Context, f *follower, s *pgconn.PgConn, r *record, state State, g *goal) (*feeder, error) {
 	w := &feeder{f: f, r: r, state: state, goal: g, committed: r.Position,
 		at: apply.Position{CommitLSN: r.CommitLSN, EndLSN: r.Position, Time: r.CommitTime, XID: r.XID}}
 	atomic := &apply.Atomic{Progress: w.progress, MaxTransactions: batchTransactions, MaxBytes: batchBytes, Lately: latelyTable}
@@ -74,7 +75,7 @@ func newFeeder(ctx context.Context, f *follower, s pitr.Session, r *record, stat
 	var err error
 	w.applier, err = apply.New(ctx, apply.Options{
 		// Functions that constraints and generated columns call find what the database's own sessions find.
-		Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return s.Conn, s.Exec(ctx, "RESET search_path") },
+		Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return s, session.Exec(ctx, s, "RESET search_path") },
 		Want:    func(rel *segment.Relation) bool { return rel.Namespace != "tidemark" },
 		Atomic:  atomic,
 		Inexact: w.doubts,

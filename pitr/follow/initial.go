@@ -6,8 +6,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/internal/fault"
 	"tidemark/pitr"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -21,9 +24,9 @@ const lockSQL = "select pg_catalog.pg_try_advisory_lock(" + lockKeys + ")::int::
 const lockKeys = "1953064045, 1"
 
 // enter connects, takes the lock and reads the row, which must be of a history and in a state.
-func (f *follower) enter(ctx context.Context, history uint32, state State) (pitr.Session, *record, error) {
+func (f *follower) enter(ctx context.Context, history uint32, state State) (*pgconn.PgConn, *record, error) {
 	h, _ := f.log.View().History(history)
-	s, err := pitr.OpenSession(ctx, f.o.DSN, h.Begins.Encoding)
+	s, err := session.OpenReplay(ctx, f.o.DSN, h.Begins.Encoding)
 	if err != nil {
 		return s, nil, err
 	}
@@ -32,15 +35,15 @@ func (f *follower) enter(ctx context.Context, history uint32, state State) (pitr
 		err = f.fits(r, state)
 	}
 	if err != nil {
-		s.Close()
+		session.Close(s)
 		return s, nil, err
 	}
 	return s, r, nil
 }
 
-func (f *follower) lockAndRead(ctx context.Context, s pitr.Session) (*record, error) {
+func (f *follower) lockAndRead(ctx context.Context, s *pgconn.PgConn) (*record, error) {
 	for end := time.Now().Add(lockWait); ; {
-		got, err := s.Value(ctx, lockSQL)
+		got, err := session.Value(ctx, s, lockSQL)
 		if err != nil {
 			return nil, err
 		}
@@ -101,14 +104,14 @@ func (f *follower) initial(ctx context.Context, stop <-chan struct{}, g *goal) (
 
 // read reads the row; nil if the database isn't there yet, or not fed yet.
 func (f *follower) read(ctx context.Context) (*record, error) {
-	s, err := pitr.OpenSession(ctx, f.o.DSN, "")
-	if errors.Is(err, pitr.ErrNoDatabase) && f.o.Create {
+	s, err := session.OpenReplay(ctx, f.o.DSN, "")
+	if errors.Is(err, session.ErrNoDatabase) && f.o.Create {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer session.Close(s)
 	return readRecord(ctx, s)
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -51,11 +54,11 @@ func Promote(ctx context.Context, o Options, acceptLoss bool) (*Promotion, error
 
 // beginPromotion tells a running follower to end, and returns the row as it was.
 func beginPromotion(ctx context.Context, o Options) (*record, error) {
-	s, err := pitr.OpenSession(ctx, o.DSN, "")
+	s, err := session.OpenReplay(ctx, o.DSN, "")
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer session.Close(s)
 	r, err := readRecord(ctx, s)
 	switch {
 	case err != nil:
@@ -65,21 +68,21 @@ func beginPromotion(ctx context.Context, o Options) (*record, error) {
 	case r.State == Promoted:
 		return nil, fault.New(fault.Usage, "nothing is left to do: it is a database of its own", "the database was promoted already, at LSN %s, %s", r.Position, r.PromotedAt)
 	}
-	return r, s.Exec(ctx, "UPDATE tidemark.follow SET state = 'promoting' WHERE state <> 'promoted'")
+	return r, session.Exec(ctx, s, "UPDATE tidemark.follow SET state = 'promoting' WHERE state <> 'promoted'")
 }
 
 // endPromotion takes it back.
 func endPromotion(ctx context.Context, o Options, former *record) error {
-	s, err := pitr.OpenSession(ctx, o.DSN, "")
+	s, err := session.OpenReplay(ctx, o.DSN, "")
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer session.Close(s)
 	state := Following
 	if former.Target != "" {
 		state = Reached
 	}
-	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+" WHERE state = 'promoting'")
+	return session.Exec(ctx, s, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+" WHERE state = 'promoting'")
 }
 
 // finishFeed applies what is archived. With acceptLoss it returns why that could not be all.
@@ -115,7 +118,7 @@ func (f *follower) lastSession(ctx context.Context, never <-chan struct{}, g *go
 	}
 	w, err := newFeeder(ctx, f, s, r, Promoting, g)
 	if err != nil {
-		s.Close()
+		session.Close(s)
 		return err
 	}
 	f.start(r)
@@ -124,11 +127,11 @@ func (f *follower) lastSession(ctx context.Context, never <-chan struct{}, g *go
 
 // promote makes the database one of its own.
 func promote(ctx context.Context, o Options, former *record, missing error) (*Promotion, error) {
-	s, err := pitr.OpenSession(ctx, o.DSN, "")
+	s, err := session.OpenReplay(ctx, o.DSN, "")
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer session.Close(s)
 	r, err := lockPromoting(ctx, s)
 	if err != nil {
 		return nil, err
@@ -150,11 +153,11 @@ func promote(ctx context.Context, o Options, former *record, missing error) (*Pr
 	if p.Sequences, err = settleSequences(ctx, s, samples); err != nil {
 		return nil, err
 	}
-	if err := apply.Release(ctx, s.Conn); err != nil {
+	if err := apply.Release(ctx, s); err != nil {
 		return nil, err
 	}
 	// Waits until all that went before is on disk, too.
-	err = s.Exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+
+	err = session.Exec(ctx, s, "BEGIN; SET LOCAL synchronous_commit = on; "+
 		"UPDATE tidemark.follow SET state = 'promoted', promoted_at = pg_catalog.clock_timestamp() WHERE state = 'promoting'; COMMIT")
 	if err != nil {
 		return nil, fault.Wrap(err, fault.CodeOf(err), "run it again", "end the feed")
@@ -163,7 +166,7 @@ func promote(ctx context.Context, o Options, former *record, missing error) (*Pr
 }
 
 // lockPromoting takes the followers' lock and reads the row.
-func lockPromoting(ctx context.Context, s pitr.Session) (*record, error) {
+func lockPromoting(ctx context.Context, s *pgconn.PgConn) (*record, error) {
 	f := &follower{}
 	r, err := f.lockAndRead(ctx, s)
 	if err == nil && (r == nil || r.State != Promoting) {

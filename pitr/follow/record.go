@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
-	"tidemark/pitr"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -112,12 +114,12 @@ func timeSQL(t segment.Timestamp) string {
 }
 
 // readRecord reads the row; nil if the database isn't fed by an archive.
-func readRecord(ctx context.Context, s pitr.Session) (*record, error) {
-	found, err := s.Own(ctx, "tidemark.follow")
+func readRecord(ctx context.Context, s *pgconn.PgConn) (*record, error) {
+	found, err := session.OwnTable(ctx, s, "tidemark.follow")
 	if err != nil || !found {
 		return nil, err
 	}
-	text, err := s.Value(ctx, "select row_to_json(f)::text from tidemark.follow f")
+	text, err := session.Value(ctx, s, "select row_to_json(f)::text from tidemark.follow f")
 	if err != nil || text == "" {
 		return nil, err
 	}

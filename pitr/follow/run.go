@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/sqltext"
 	"tidemark/pitr"
 	"tidemark/pitr/apply"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -154,16 +155,16 @@ func (f *follower) session(ctx context.Context, stop <-chan struct{}, g *goal) e
 		return err
 	}
 	if err := f.begin(ctx, s, r, g); err != nil {
-		s.Close()
+		session.Close(s)
 		return err
 	}
 	if r.State == Reached && g.reachedBy(r.Position) {
-		s.Close()
+		session.Close(s)
 		return errReached
 	}
 	w, err := newFeeder(ctx, f, s, r, Following, g)
 	if err != nil {
-		s.Close()
+		session.Close(s)
 		return err
 	}
 	f.start(r)
@@ -185,7 +186,7 @@ func (f *follower) start(r *record) {
 }
 
 // begin checks the goal against what is there and says in the row what is going on.
-func (f *follower) begin(ctx context.Context, s pitr.Session, r *record, g *goal) error {
+func (f *follower) begin(ctx context.Context, s *pgconn.PgConn, r *record, g *goal) error {
 	a := pitr.NewArchive(f.o.Store, f.log.View())
 	var plan *pitr.Plan
 	if g.cut == 0 {
@@ -207,18 +208,18 @@ func (f *follower) begin(ctx context.Context, s pitr.Session, r *record, g *goal
 		state, target = Reached, g.target.String()
 	}
 	r.State = state
-	return s.Exec(ctx, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+", target = "+sqltext.QuoteLiteral(target)+
+	return session.Exec(ctx, s, "UPDATE tidemark.follow SET state = "+sqltext.QuoteLiteral(string(state))+", target = "+sqltext.QuoteLiteral(target)+
 		", delay_seconds = "+itoa(int64(f.o.Delay/time.Second))+", seen_at = pg_catalog.clock_timestamp() WHERE state IN ('following', 'reached')")
 }
 
 // whoMoved finds out what changed the row under a feeder: a promotion ends it in good order, another
 // follower's batch is read again.
 func (f *follower) whoMoved(ctx context.Context, err error) error {
-	s, openErr := pitr.OpenSession(ctx, f.o.DSN, "")
+	s, openErr := session.OpenReplay(ctx, f.o.DSN, "")
 	if openErr != nil {
 		return openErr
 	}
-	defer s.Close()
+	defer session.Close(s)
 	r, readErr := readRecord(ctx, s)
 	switch {
 	case readErr != nil:

@@ -6,10 +6,13 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/catalog"
 	"tidemark/internal/fault"
 	"tidemark/internal/sqltext"
 	"tidemark/pitr"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -54,8 +57,8 @@ func (q *sequence) ahead(value int64, called bool) {
 
 // settleSequences gives every sequence a value past the newest sample archived and past what its columns
 // hold, and returns how many there are. No sequence goes back.
-func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequence) (int, error) {
-	rows, err := s.Rows(ctx, sequencesQuery)
+func settleSequences(ctx context.Context, s *pgconn.PgConn, samples []segment.Sequence) (int, error) {
+	rows, err := session.Rows(ctx, s, sequencesQuery)
 	if err != nil {
 		return 0, err
 	}
@@ -85,9 +88,9 @@ func settleSequences(ctx context.Context, s pitr.Session, samples []segment.Sequ
 }
 
 // settle sets one sequence. One that cycles starts again by design: its columns say nothing of where it is.
-func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment.Sequence, cycles bool, columns [][2]string) error {
+func (q *sequence) settle(ctx context.Context, s *pgconn.PgConn, samples []segment.Sequence, cycles bool, columns [][2]string) error {
 	name := sqltext.QuoteName(q.namespace, q.name)
-	now, err := s.Rows(ctx, "select last_value::text, is_called::int::text from "+name)
+	now, err := session.Rows(ctx, s, "select last_value::text, is_called::int::text from "+name)
 	if err != nil {
 		return err
 	}
@@ -105,7 +108,7 @@ func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment
 		if q.descending {
 			extreme = "min"
 		}
-		found, err := s.Value(ctx, "select "+extreme+"("+c[1]+")::text from "+c[0])
+		found, err := session.Value(ctx, s, "select "+extreme+"("+c[1]+")::text from "+c[0])
 		if err != nil {
 			return err
 		}
@@ -114,7 +117,7 @@ func (q *sequence) settle(ctx context.Context, s pitr.Session, samples []segment
 		}
 	}
 	value := min(max(q.value, q.min), q.max)
-	return s.Exec(ctx, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, q.called))
+	return session.Exec(ctx, s, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, q.called))
 }
 
 // lastSamples reads the samples of the sequences that count for a database as far as it came: the newest one

@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"tidemark/catalog"
 	"tidemark/internal/fault"
-	"tidemark/pitr"
+	"tidemark/pitr/session"
 	"tidemark/segment"
 )
 
@@ -41,11 +43,11 @@ where d.datname = current_database() and l.locktype = 'advisory' and l.granted a
 // answer is what the follower last saw. Errors are faults: Usage for a database that is not fed.
 func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	o.defaults()
-	s, err := pitr.OpenSession(ctx, o.DSN, "")
+	s, err := session.OpenReplay(ctx, o.DSN, "")
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer session.Close(s)
 	r, err := readRecord(ctx, s)
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 	if r == nil {
 		return restoring(ctx, s)
 	}
-	running, err := s.Value(ctx, runningQuery)
+	running, err := session.Value(ctx, s, runningQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +75,8 @@ func ReadStatus(ctx context.Context, o Options) (*Status, error) {
 }
 
 // restoring is the status of a database without a row.
-func restoring(ctx context.Context, s pitr.Session) (*Status, error) {
-	found, err := s.Value(ctx, "select coalesce(to_regclass('tidemark_unfinished.restore')::text, '')")
+func restoring(ctx context.Context, s *pgconn.PgConn) (*Status, error) {
+	found, err := session.Value(ctx, s, "select coalesce(to_regclass('tidemark_unfinished.restore')::text, '')")
 	if err != nil {
 		return nil, err
 	}
