@@ -40,8 +40,8 @@ func (u *deltaDecoder) decode(buf, stored []byte, raw int) ([]byte, error) {
 
 // expand makes raw bytes of tuples of so many columns from the streams.
 func (u *deltaDecoder) expand(buf []byte, columns, raw int) ([]byte, error) {
-	if cap(buf) < raw {
-		buf = make([]byte, 0, raw)
+	if cap(buf) < raw+editSlack {
+		buf = make([]byte, 0, raw+editSlack)
 	}
 	u.out, u.limit = buf[:0], raw
 	u.columns = resetColumns(u.columns, columns)
@@ -199,6 +199,10 @@ func (u *deltaDecoder) step(c *deltaColumn) bool {
 	return u.begin(c, len(b)) && u.append(b)
 }
 
+// editSlack is by how many bytes more than the raw length the output may be while a value is edited: its tag may turn out shorter
+// than the room that was left for it.
+const editSlack = binary.MaxVarintLen64
+
 // edit writes the value before with words replaced. The tag stands before a value whose length is known only after it: room
 // is left as the value before needed.
 func (u *deltaDecoder) edit(c *deltaColumn) bool {
@@ -206,15 +210,22 @@ func (u *deltaDecoder) edit(c *deltaColumn) bool {
 	start := len(u.out)
 	var tag [binary.MaxVarintLen64]byte
 	guess := binary.PutUvarint(tag[:], uint64(p.to-p.from)+2)
-	if !u.append(tag[:guess]) || !u.edits(p) {
+	u.out = append(u.out, tag[:guess]...)
+	u.limit += editSlack
+	ok := u.edits(p)
+	u.limit -= editSlack
+	if !ok {
 		return false
 	}
 	size := len(u.out) - start - guess
 	n := binary.PutUvarint(tag[:], uint64(size)+2)
+	if start+n+size > u.limit {
+		return false
+	}
+	if n > guess {
+		u.out = append(u.out, tag[:n-guess]...)
+	}
 	if n != guess {
-		if n > guess && !u.append(tag[:n-guess]) {
-			return false
-		}
 		copy(u.out[start+n:start+n+size], u.out[start+guess:start+guess+size])
 		u.out = u.out[:start+n+size]
 	}

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -129,6 +130,35 @@ func TestDeltaOfRandomRows(t *testing.T) {
 		require.NoError(t, err, "seed %d", seed)
 		require.Equal(t, raw, got, "seed %d", seed)
 	}
+}
+
+// TestDeltaOfLastValues: what is written last is made from the value before, whose tag may be longer or shorter than its own.
+func TestDeltaOfLastValues(t *testing.T) {
+	edited := 0
+	for _, border := range []int{1<<7 - 2, 1<<14 - 2} { // of the length from which on a tag has one more byte
+		text := strings.Repeat("abcdef ghi, ", border/12+3)
+		for from := border - 30; from < border+30; from += 3 {
+			for to := border - 30; to < border+30; to += 2 {
+				var rows [][]any
+				for i := range 30 {
+					rows = append(rows, []any{fmt.Sprint(i), text[:from]})
+				}
+				for _, end := range []string{"", " x", "9"} {
+					raw, columns := tuples(append(rows[:30:30], []any{"30", text[:to-len(end)] + end})...)
+					var f deltaEncoder
+					require.True(t, f.encode(raw, columns))
+					if bytes.IndexByte(f.codes, deltaEdit) >= 0 {
+						edited++
+					}
+					var u deltaDecoder
+					got, err := u.decode(nil, f.appendTo(nil, columns), len(raw))
+					require.NoError(t, err, "%d bytes after %d", to, from)
+					require.Equal(t, raw, got)
+				}
+			}
+		}
+	}
+	require.Greater(t, edited, 1000)
 }
 
 func TestDeltaRefuses(t *testing.T) {
