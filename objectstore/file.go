@@ -22,9 +22,11 @@ type fileStore struct {
 	root    string
 	publish func(temp, target string) error
 
-	mu     sync.Mutex
-	synced map[string]bool // folders known to be durable: made, and their parents synced
-	swept  time.Time       // file server's time of the last look for stale temp files
+	mu      sync.Mutex
+	synced  map[string]bool // folders known to be durable: made, and their parents synced
+	swept   time.Time       // file server's time of the last look for stale temp files
+	home    os.FileInfo     // the root, as it was when it was last known to be the archive's; nil before
+	witness string          // an object that was there; "": none was seen yet
 }
 
 var _ Store = (*fileStore)(nil)
@@ -57,7 +59,7 @@ func (s *fileStore) Get(ctx context.Context, key string, offset, length int64) (
 	}
 	f, err := os.Open(s.path(key))
 	if err != nil {
-		return nil, fileError("get", key, err)
+		return nil, s.notFound("get", key, fileError("get", key, err))
 	}
 	info, err := f.Stat()
 	switch {
@@ -70,6 +72,7 @@ func (s *fileStore) Get(ctx context.Context, key string, offset, length int64) (
 		_ = f.Close()
 		return nil, err
 	}
+	s.saw(key)
 	want := spanLength(info.Size(), offset, length)
 	span := struct {
 		io.Reader
@@ -88,11 +91,12 @@ func (s *fileStore) Stat(ctx context.Context, key string) (Info, error) {
 	}
 	info, err := os.Stat(s.path(key))
 	if err != nil {
-		return Info{}, fileError("stat", key, err)
+		return Info{}, s.notFound("stat", key, fileError("stat", key, err))
 	}
 	if info.IsDir() {
 		return Info{}, newError("stat", key, ErrNotFound, "")
 	}
+	s.saw(key)
 	return Info{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil
 }
 
@@ -111,8 +115,15 @@ func (s *fileStore) Delete(ctx context.Context, key string) error {
 	if err == nil {
 		err = os.Remove(s.path(key))
 	}
-	if err = fileError("delete", key, err); errors.Is(err, ErrNotFound) {
+	if err = s.notFound("delete", key, fileError("delete", key, err)); errors.Is(err, ErrNotFound) {
 		return nil
+	}
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.witness == key {
+			s.witness = "" // the next object that is seen is the next one
+		}
 	}
 	return err
 }

@@ -19,7 +19,11 @@ func (s *fileStore) List(ctx context.Context, prefix, after string) iter.Seq2[In
 			return
 		}
 		w := &walker{store: s, prefix: prefix, after: after, yield: yield}
-		w.walk(ctx, prefix[:strings.LastIndexByte(prefix, '/')+1])
+		if w.walk(ctx, prefix[:strings.LastIndexByte(prefix, '/')+1]) {
+			if err := s.sameRoot("list", prefix); err != nil {
+				yield(Info{}, err)
+			}
+		}
 	}
 }
 

@@ -33,7 +33,15 @@ func (s *fileStore) place(key, temp, target string) error {
 	err := s.inDir(filepath.Dir(target), func() error { return s.publish(temp, target) })
 	switch {
 	case err == nil:
-		return putError(key, syncDir(filepath.Dir(target)))
+		if err = syncDir(filepath.Dir(target)); err == nil {
+			// Only now is it certain where the name was made.
+			err = s.sameRoot("put", key)
+		}
+		if err != nil {
+			return putError(key, err)
+		}
+		s.saw(key)
+		return nil
 	case errors.Is(err, os.ErrExist):
 		return s.existing(key, target)
 	}
@@ -53,6 +61,7 @@ func (s *fileStore) existing(key, target string) error {
 	if err := syncDir(filepath.Dir(target)); err != nil {
 		return putError(key, err)
 	}
+	s.saw(key)
 	return newError("put", key, ErrExists, "")
 }
 
@@ -199,6 +208,11 @@ func (s *fileStore) ensureDir(dir string) error {
 }
 
 func (s *fileStore) ensureDirLocked(dir string) error {
+	if dir == s.root {
+		if err := s.sameRootLocked("put", ""); err != nil {
+			return err
+		}
+	}
 	if s.synced[dir] {
 		return nil
 	}

@@ -113,11 +113,49 @@ func TestFileFolderRemovedMeanwhile(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), "a/b/c", []byte("1")))
 	require.NoError(t, os.RemoveAll(filepath.Join(s.root, "a")))
 	require.NoError(t, s.Put(t.Context(), "a/b/c", []byte("2")))
-	require.NoError(t, os.RemoveAll(s.root))
-	require.NoError(t, s.Put(t.Context(), "a/b/c", []byte("3")))
 	got, err := GetAll(t.Context(), s, "a/b/c")
 	require.NoError(t, err)
-	require.Equal(t, "3", string(got))
+	require.Equal(t, "2", string(got))
+}
+
+// TestFileSystemUnmounted: an archive's folder that has gone is not made anew, and what comes in its place is not taken for it.
+func TestFileSystemUnmounted(t *testing.T) {
+	above := t.TempDir()
+	root, away := filepath.Join(above, "archive"), filepath.Join(above, "away")
+	s := openFolder(t, root)
+	require.NoError(t, s.Put(t.Context(), "a/b", []byte("1")))
+	read := openFolder(t, root) // it has only read
+	_, err := GetAll(t.Context(), read, "a/b")
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(root, away))
+	gone := func() {
+		t.Helper()
+		for _, s := range []*fileStore{s, read} {
+			require.ErrorIs(t, s.Put(t.Context(), "a/c", []byte("2")), ErrUnavailable)
+			require.ErrorIs(t, s.Put(t.Context(), "a/b", []byte("2")), ErrUnavailable)
+			require.ErrorIs(t, s.Delete(t.Context(), "a/b"), ErrUnavailable)
+			_, err := s.Stat(t.Context(), "a/b")
+			require.ErrorIs(t, err, ErrUnavailable)
+			_, err = s.Get(t.Context(), "a/b", 0, -1)
+			require.ErrorIs(t, err, ErrUnavailable)
+			for _, err = range s.List(t.Context(), "", "") {
+			}
+			require.ErrorIs(t, err, ErrUnavailable)
+		}
+	}
+	gone()
+	require.NoDirExists(t, root)
+	require.NoError(t, os.Mkdir(root, 0o755)) // the bare mount point
+	gone()
+	left, err := os.ReadDir(root)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.NoError(t, os.Remove(root))
+	require.NoError(t, os.CopyFS(root, os.DirFS(away))) // mounted again, as another device
+	for i, s := range []*fileStore{s, read} {
+		require.NoError(t, s.Put(t.Context(), fmt.Sprintf("a/c%d", i), []byte("2")))
+		require.ErrorIs(t, s.Put(t.Context(), "a/b", []byte("2")), ErrExists)
+	}
 }
 
 func TestFileKeyInsideObject(t *testing.T) {
