@@ -7,6 +7,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/cli"
+	"tidemark/internal/fault"
 	"tidemark/objectstore"
 	"tidemark/pitr"
 )
@@ -69,22 +70,35 @@ func openArchive(ctx context.Context, env *cli.Env) (*pitr.Archive, error) {
 	return pitr.NewArchive(store, view), nil
 }
 
-// targetFlags say which moment is asked for.
+// targetFlags say which moment is asked for. What is given and empty, as by a variable that a script left unset, is no "latest".
 type targetFlags struct {
-	ToLatest   bool   `help:"Everything archived (the default)." group:"target"`
-	ToLSN      string `name:"to-lsn" help:"Commits up to this commit LSN." placeholder:"X/Y" group:"target"`
-	ToTime     string `help:"Commits up to this moment: RFC 3339 with a zone, or now-70m." placeholder:"TIME" group:"target"`
-	ToXID      string `name:"to-xid" help:"Commits up to that of this transaction id." placeholder:"N" group:"target"`
-	ToMark     string `help:"Commits up to this named mark." placeholder:"NAME" group:"target"`
-	ToSnapshot string `help:"That base snapshot, without what came after it." placeholder:"ID" group:"target"`
-	Exclusive  bool   `help:"Leave the named commit itself out." group:"target"`
-	History    uint32 `help:"The history meant, where the archive has several." placeholder:"N" group:"target"`
+	ToLatest   bool    `help:"Everything archived (the default)." group:"target"`
+	ToLSN      *string `name:"to-lsn" help:"Commits up to this commit LSN." placeholder:"X/Y" group:"target"`
+	ToTime     *string `help:"Commits up to this moment: RFC 3339 with a zone, or now-70m." placeholder:"TIME" group:"target"`
+	ToXID      *string `name:"to-xid" help:"Commits up to that of this transaction id." placeholder:"N" group:"target"`
+	ToMark     *string `help:"Commits up to this named mark." placeholder:"NAME" group:"target"`
+	ToSnapshot *string `help:"That base snapshot, without what came after it." placeholder:"ID" group:"target"`
+	Exclusive  bool    `help:"Leave the named commit itself out." group:"target"`
+	History    uint32  `help:"The history meant, where the archive has several." placeholder:"N" group:"target"`
 }
 
 // target reads the flags; a time that counts from now counts from the command's start.
 func (f *targetFlags) target(env *cli.Env) (pitr.Target, error) {
-	return pitr.ParseTarget(pitr.TargetFlags{
-		Latest: f.ToLatest, LSN: f.ToLSN, Time: f.ToTime, XID: f.ToXID, Mark: f.ToMark, Snapshot: f.ToSnapshot,
-		Exclusive: f.Exclusive, History: f.History,
-	}, env.Now(), time.Local)
+	flags := pitr.TargetFlags{Latest: f.ToLatest, Exclusive: f.Exclusive, History: f.History}
+	for _, given := range []struct {
+		name     string
+		from, to *string
+	}{
+		{"--to-lsn", f.ToLSN, &flags.LSN}, {"--to-time", f.ToTime, &flags.Time}, {"--to-xid", f.ToXID, &flags.XID},
+		{"--to-mark", f.ToMark, &flags.Mark}, {"--to-snapshot", f.ToSnapshot, &flags.Snapshot},
+	} {
+		switch {
+		case given.from == nil:
+		case *given.from == "":
+			return pitr.Target{}, fault.New(fault.Usage, "leave it out, or give --to-latest, for everything archived", "%s is empty", given.name)
+		default:
+			*given.to = *given.from
+		}
+	}
+	return pitr.ParseTarget(flags, env.Now(), time.Local)
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (r *resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
-	if value, ok := r.env(flag.Name); ok {
+	if value, ok := r.env(flag.Name); ok || r.set(flag) {
 		r.origin[flag.Name] = envName(flag.Name)
 		return value, nil
 	}
@@ -67,10 +68,16 @@ func (r *resolver) load(ctx *kong.Context) error {
 	return err
 }
 
-// env returns the value of a flag's environment variable; an empty one counts as not set.
+// env returns the value of a flag's environment variable; an empty one counts as not set, but for a flag that tells the two apart (see set).
 func (r *resolver) env(flag string) (string, bool) {
 	value, ok := r.getenv(envName(flag))
 	return value, ok && value != ""
+}
+
+// set reports whether a flag's variable is there, for a flag that tells an empty value from none.
+func (r *resolver) set(flag *kong.Flag) bool {
+	_, ok := r.getenv(envName(flag.Name))
+	return ok && flag.Target.Kind() == reflect.Pointer
 }
 
 func envName(flag string) string {
