@@ -20,8 +20,8 @@ import (
 )
 
 // setSequences gives sequences a value that no row uses: sequences are not part of the stream, and are
-// read only from time to time. The first sample taken at or after the target is never too low; where there
-// is none, the last one before it, and always at least what the columns hold.
+// read only from time to time. What is furthest counts: the first sample taken at or after the target, the last one before it (TRUNCATE, setval or
+// a schema change may have set the sequence back after the target), and what the columns hold.
 func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 	if r.o.SchemaOnly {
 		return nil
@@ -47,8 +47,12 @@ func (r *run) setSequences(ctx context.Context, conn *pgconn.PgConn) error {
 		if e, ok := earlier[name]; ok {
 			states = append(states, e)
 		}
-		if err := r.setSequence(ctx, conn, s, states...); err != nil {
+		setBack, err := r.setSequence(ctx, conn, s, states...)
+		if err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
+		}
+		if setBack {
+			r.note("sequence " + name + " was set back after the target: it is as of the last sample before that, or as high as its columns need")
 		}
 		short++
 		r.advance(1)
@@ -81,9 +85,8 @@ func (r *run) hasSequence(s basesnapshot.Sequence) bool {
 	})
 }
 
-// sequenceStates finds the sample to use, by namespace.name, and the position it was taken at. If the schema
-// changed between the target and that, a sequence may have been another one before, or was started anew:
-// then the last sample before the target counts as well, and is returned too.
+// sequenceStates finds the first samples at or after the target, by namespace.name, and the position they were taken at; without one
+// the last before it. Earlier are the last before the target.
 func (r *run) sequenceStates(ctx context.Context) (states, earlier map[string]segment.Sequence, at segment.LSN, err error) {
 	states = map[string]segment.Sequence{}
 	for _, s := range r.manifest.Sequences {
@@ -95,7 +98,6 @@ func (r *run) sequenceStates(ctx context.Context) (states, earlier map[string]se
 	}
 	// The values of a sample stand in the last segment, up to it, whose sample changed.
 	var values, before *catalog.Entry
-	changed := false
 	for e, err := range r.o.Archive.stream(ctx, r.plan.History, r.plan.Snapshot.LSN, 0) {
 		if err != nil {
 			return nil, nil, 0, err
@@ -103,7 +105,6 @@ func (r *run) sequenceStates(ctx context.Context) (states, earlier map[string]se
 		if e.Kind == catalog.KindGap {
 			break
 		}
-		changed = changed || e.Segment != nil && e.Segment.DDL > 0 && e.To > r.plan.Cut
 		if e.Segment == nil || e.Segment.Sequences == nil || e.Segment.Sequences.LSN < at {
 			continue
 		}
@@ -118,7 +119,7 @@ func (r *run) sequenceStates(ctx context.Context) (states, earlier map[string]se
 	if at < r.plan.Cut || values == nil || values.Segment.Sequences.LSN < r.plan.Cut {
 		before = values
 	}
-	if changed && at >= r.plan.Cut {
+	if at >= r.plan.Cut {
 		earlier = maps.Clone(states)
 		if err := r.sample(ctx, before, earlier); err != nil {
 			return nil, nil, 0, err
@@ -142,41 +143,46 @@ func (r *run) sample(ctx context.Context, e *catalog.Entry, states map[string]se
 	return nil
 }
 
-// setSequence sets one sequence to the state that is furthest in the direction it goes, past whatever its columns hold.
-func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, states ...segment.Sequence) error {
+// setSequence sets one sequence to the state that is furthest in the direction it goes, past whatever its columns hold, and reports whether
+// the first of the states is behind another.
+func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, states ...segment.Sequence) (setBack bool, err error) {
 	name := r.quoted(s.Namespace, s.Name)
 	rows, err := session.Rows(ctx, conn, `
 select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(rows) == 0 {
-		return errors.New("it is not there")
+		return false, errors.New("it is not there")
 	}
 	descending := strings.HasPrefix(rows[0][0], "-")
 	least, _ := strconv.ParseInt(rows[0][1], 10, 64)
 	greatest, _ := strconv.ParseInt(rows[0][2], 10, 64)
 	value, called := states[0].LastValue, states[0].IsCalled
+	cycles := rows[0][3] == "1" // and starts again by design: neither its columns nor another sample say where it is
 	for _, o := range states[1:] {
+		if cycles {
+			break
+		}
 		ahead := o.LastValue > value
 		if descending {
 			ahead = o.LastValue < value
 		}
+		setBack = setBack || ahead
 		if ahead || o.LastValue == value && o.IsCalled {
 			value, called = o.LastValue, o.IsCalled
 		}
 	}
-	// A sequence that cycles starts again by design: its columns say nothing of where it is.
-	if rows[0][3] == "0" {
-		if value, called, err = r.pastColumns(ctx, conn, s, value, called, descending); err != nil {
-			return err
+	if !cycles {
+		if value, called, err = r.pastColumns(ctx, conn, s, value, called, descending, least, greatest); err != nil {
+			return false, err
 		}
 	}
 	value = min(max(value, least), greatest)
-	return session.Exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, called))
+	return setBack, session.Exec(ctx, conn, fmt.Sprintf("SELECT pg_catalog.setval(%s, %d, %t)", sqltext.QuoteLiteral(name), value, called))
 }
 
-func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, value int64, called, descending bool) (int64, bool, error) {
+func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, value int64, called, descending bool, least, greatest int64) (int64, bool, error) {
 	refs := slices.Clone(s.UsedBy)
 	if s.OwnedBy != nil {
 		refs = append(refs, *s.OwnedBy)
@@ -185,21 +191,11 @@ func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapsh
 		if r.names != nil && !r.names.has(c.Namespace, c.Table) {
 			continue // a live table's
 		}
-		// The column may be of any type: only whole numbers in a sequence's range count.
-		sql := `select pg_catalog.%s(%s)::text from %s where pg_catalog.pg_typeof(%s)::text in ('smallint', 'integer', 'bigint')`
-		column, of := sqltext.QuoteIdent(c.Column), "max"
-		if descending {
-			of = "min"
-		}
-		found, err := session.Value(ctx, conn, fmt.Sprintf(sql, of, column, r.quoted(c.Namespace, c.Table), column))
-		if pgErr, ok := asPgError(err); ok && (pgErr.Code == "42P01" || pgErr.Code == "42883") {
-			continue // the table was left out, or its column has no greatest value
-		}
+		n, ok, err := FurthestValue(ctx, conn, r.quoted(c.Namespace, c.Table), c.Column, descending, least, greatest)
 		if err != nil {
 			return 0, false, err
 		}
-		n, err := strconv.ParseInt(found, 10, 64)
-		if err != nil {
+		if !ok {
 			continue
 		}
 		ahead := n > value || n == value && !called

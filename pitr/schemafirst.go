@@ -72,7 +72,7 @@ func (r *run) startSequences(ctx context.Context, conn *pgconn.PgConn) error {
 		if !r.hasSequence(s) {
 			continue
 		}
-		if err := r.setSequence(ctx, conn, s, s.Sequence); err != nil {
+		if _, err := r.setSequence(ctx, conn, s, s.Sequence); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s.%s", s.Namespace, s.Name)
 		}
 	}
@@ -183,7 +183,7 @@ func (r *run) setTargetSequences(ctx context.Context, conn *pgconn.PgConn) error
 		if e, ok := earlier[name]; ok {
 			states = append(states, e)
 		}
-		if err := r.setSequence(ctx, conn, *s, states...); err != nil {
+		if _, err := r.setSequence(ctx, conn, *s, states...); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "", "set sequence %s", name)
 		}
 		r.advance(1)

@@ -23,14 +23,14 @@ select n.nspname, c.relname, s.seqincrement::text, s.seqmin::text, s.seqmax::tex
        coalesce(u.table, ''), coalesce(u.column, '')
 from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join lateral (
-  select quote_ident(tn.nspname) || '.' || quote_ident(t.relname) as table, quote_ident(a.attname) as column
+  select quote_ident(tn.nspname) || '.' || quote_ident(t.relname) as table, a.attname as column
   from (select d.refobjid as rel, d.refobjsubid as num from pg_catalog.pg_depend d
         where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i') and d.refobjsubid > 0
         union
         select f.adrelid, f.adnum from pg_catalog.pg_depend d join pg_catalog.pg_attrdef f on f.oid = d.objid
         where d.classid = 'pg_catalog.pg_attrdef'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid) x
   join pg_catalog.pg_class t on t.oid = x.rel and t.relkind in ('r', 'p') join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace
-  join pg_catalog.pg_attribute a on a.attrelid = x.rel and a.attnum = x.num and a.atttypid in (20, 21, 23)
+  join pg_catalog.pg_attribute a on a.attrelid = x.rel and a.attnum = x.num
 ) u on true
 where n.nspname not in ('pg_catalog', 'information_schema', 'tidemark') and n.nspname !~ '^pg_'
 order by 1, 2`
@@ -104,15 +104,11 @@ func (q *sequence) settle(ctx context.Context, s *pgconn.PgConn, samples []segme
 		}
 	}
 	for _, c := range columns {
-		extreme := "max"
-		if q.descending {
-			extreme = "min"
-		}
-		found, err := session.Value(ctx, s, "select "+extreme+"("+c[1]+")::text from "+c[0])
+		v, ok, err := pitr.FurthestValue(ctx, s, c[0], c[1], q.descending, q.min, q.max)
 		if err != nil {
 			return err
 		}
-		if v, err := strconv.ParseInt(found, 10, 64); err == nil {
+		if ok {
 			q.ahead(v, true)
 		}
 	}
