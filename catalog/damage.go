@@ -45,10 +45,10 @@ const (
 	hintDerived = "nothing is lost with it: it only repeats the log. Keep a copy of the object elsewhere and remove it, and the log is read instead"
 )
 
-// asFault gives a *Damage its exit code and hint, and leaves every other error as it is.
+// asFault gives a *Damage its exit code and hint, and leaves every other error, and one that has them, as it is.
 func asFault(err error) error {
 	d, ok := errors.AsType[*Damage](err)
-	if !ok {
+	if !ok || fault.CodeOf(err) == fault.Damage {
 		return err
 	}
 	hint := hintDamage

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -85,7 +86,7 @@ func (id Identity) check() error {
 	return nil
 }
 
-// readIdentity returns ErrNoArchive only if nothing of a catalog is there either.
+// readIdentity returns ErrNoArchive only if nothing of an archive is there either.
 func readIdentity(ctx context.Context, store objectstore.Store) (Identity, error) {
 	data, err := readAll(ctx, store, identityKey)
 	if err == nil {
@@ -101,15 +102,16 @@ func readIdentity(ctx context.Context, store objectstore.Store) (Identity, error
 		"%s", store)
 }
 
-// noCatalog reports damage if there are catalog objects although archive.json is missing.
+// noCatalog reports damage if there are objects of an archive although archive.json is missing.
 func noCatalog(ctx context.Context, store objectstore.Store) error {
-	for info, err := range store.List(ctx, catalogPrefix, "") {
-		if err != nil {
-			return err
-		}
-		return damaged(identityKey, "is missing although there is a catalog (%s)", info.Key)
+	if entry, err := firstUnder(ctx, store, catalogPrefix); err != nil || entry != "" {
+		return cmp.Or(err, error(damaged(identityKey, "is missing although there is a catalog (%s)", entry)))
 	}
-	return nil
+	left, err := firstUnder(ctx, store, afterFirstEntry...)
+	if err != nil || left == "" {
+		return err
+	}
+	return lost(identityKey, left)
 }
 
 // writeIdentity creates archive.json.

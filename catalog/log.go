@@ -47,8 +47,8 @@ func newLog(store objectstore.Store, id Identity, opts []Option) *Log {
 }
 
 // Create makes an archive in store and returns its empty log. The error matches ErrArchiveExists if
-// there is one already, unless it says exactly the same. Its remains (a catalog without archive.json)
-// are damage.
+// there is one already, unless it says exactly the same. Its remains (a catalog, segments or snapshots
+// without archive.json) are damage.
 func Create(ctx context.Context, store objectstore.Store, id Identity, opts ...Option) (*Log, error) {
 	id, err := writeIdentity(ctx, store, id)
 	if err != nil {
@@ -59,7 +59,8 @@ func Create(ctx context.Context, store objectstore.Store, id Identity, opts ...O
 
 // Open reads an archive's catalog up to its newest entry, in 4 requests and 2 at most for the newest
 // entries (docs/format/catalog.md). The error matches ErrNoArchive if there is none; damage is a
-// fault with code fault.Damage and names the object.
+// fault with code fault.Damage and names the object. Segments or snapshots without any entry are damage:
+// the catalog is lost.
 func Open(ctx context.Context, store objectstore.Store, opts ...Option) (*Log, error) {
 	id, err := readIdentity(ctx, store)
 	if err != nil {
@@ -75,6 +76,11 @@ func read(ctx context.Context, store objectstore.Store, id Identity, opts []Opti
 	}
 	if err := l.Refresh(ctx); err != nil {
 		return nil, err
+	}
+	if l.View().Head().Seq == 0 {
+		if err := checkLost(ctx, store); err != nil {
+			return nil, asFault(err)
+		}
 	}
 	return l, nil
 }

@@ -27,6 +27,11 @@ func Verify(ctx context.Context, store objectstore.Store, report func(Damage)) e
 	if err := c.findHead(ctx); err != nil {
 		return err
 	}
+	if c.head == 0 {
+		if err := c.found(checkLost(ctx, store)); err != nil {
+			return err
+		}
+	}
 	c.fold, c.whole = newFold(c.archive), true
 	for after := uint64(0); after < c.head; after += chapterSize {
 		if err := c.chapter(ctx, after, min(c.head, after+chapterSize)); err != nil {

@@ -149,6 +149,27 @@ func TestCrashesWhileAnArchiveBegins(t *testing.T) {
 	}
 }
 
+// TestLostCatalogIsNotBegunAnew: an archive without a single entry whose objects are there is no first start that was
+// killed. The slot stays where it is.
+func TestLostCatalogIsNotBegunAnew(t *testing.T) {
+	w := newWorld(t, nil)
+	w.insert(1, 2)
+	w.catchUp()
+	for info, err := range w.store.List(context.Background(), "catalog/", "") {
+		require.NoError(t, err)
+		require.NoError(t, w.store.Delete(context.Background(), info.Key))
+	}
+	w.insert(10, 2)
+	confirmed := w.query("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '" + w.slot() + "'")
+	for _, unasked := range []bool{true, false} {
+		err := w.start(func(c *Config) { c.Until, c.NewArchive = "current", !unasked }).wait()
+		require.Equal(t, fault.Damage, fault.CodeOf(err), "%v", err)
+		require.ErrorContains(t, err, "catalog/log/")
+		require.Contains(t, fault.HintOf(err), "--new-archive")
+	}
+	require.Equal(t, confirmed, w.query("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '"+w.slot()+"'"))
+}
+
 // TestSlotInUseIsNotAdopted: another archiver reads it, into another archive.
 func TestSlotInUseIsNotAdopted(t *testing.T) {
 	w := newWorld(t, nil)

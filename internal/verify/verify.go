@@ -302,7 +302,10 @@ func (r *Report) Err() error {
 		what += fmt.Sprintf(" (and %d more)", n)
 	}
 	hint := "the report names what can still be restored; keep the archive as it is, and take a new base snapshot with `archiver snapshot`"
-	if !slices.ContainsFunc(r.Damage, func(d Damage) bool { return !d.Derived }) {
+	switch {
+	case r.Entries == 0:
+		hint = catalog.HintLost
+	case !slices.ContainsFunc(r.Damage, func(d Damage) bool { return !d.Derived }):
 		hint = "nothing is lost: what is damaged only repeats the catalog's log. Keep a copy of the object elsewhere and remove it, and the log is read instead"
 	}
 	return fault.New(fault.Damage, hint, "the archive is damaged: %s", what)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -179,6 +180,24 @@ func TestWindowsWithoutWhatIsDamaged(t *testing.T) {
 		}
 	}
 	require.Equal(t, whole, good(root))
+}
+
+// TestLostCatalogIsFound: the objects that it named are no leftovers of cut-off uploads.
+func TestLostCatalogIsFound(t *testing.T) {
+	dir, store := sample(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "catalog")))
+	for _, gone := range []string{"catalog/log/", "archive.json"} {
+		for _, level := range []Level{LevelCatalog, LevelChecksum, LevelDecode} {
+			r := run(t, store, level)
+			require.NotEmpty(t, r.Damage, level)
+			require.Condition(t, func() bool {
+				return slices.ContainsFunc(keysOf(r), func(key string) bool { return strings.HasPrefix(key, gone) })
+			}, "%v", r.Damage)
+			require.Equal(t, fault.Damage, fault.CodeOf(r.Err()))
+			require.Contains(t, fault.HintOf(r.Err()), "catalog")
+		}
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "archive.json")))
+	}
 }
 
 func TestStrayObjectsAreNoted(t *testing.T) {
