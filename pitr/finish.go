@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -210,8 +211,29 @@ func (r *run) pastColumns(ctx context.Context, conn *pgconn.PgConn, s basesnapsh
 }
 
 // listSettings are the settings whose stored value is a list of names, quoted already
-// (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c).
+// (GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c). Unquoted names in those of the first two are folded.
 var listSettings = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries", "shared_preload_libraries", "unix_socket_directories"}
+
+// A name in a list: quoted, or up to the comma.
+var listElement = regexp.MustCompile(`\s*(?:"((?:[^"]|"")*)"|([^\s,"]*))\s*(?:,|$)`)
+
+// settingValue is the stored value of a setting as SET takes it: a list as one constant for each name (makeAlterConfigCommand in
+// src/bin/pg_dump/dumputils.c). The names as they stand could be none: that of an empty list is "".
+func settingValue(name, value string) string {
+	i := slices.Index(listSettings, strings.ToLower(name))
+	if i < 0 {
+		return sqltext.QuoteLiteral(value)
+	}
+	var list []string
+	for _, m := range listElement.FindAllStringSubmatch(value, -1) {
+		plain := m[2]
+		if i < 2 {
+			plain = strings.ToLower(plain)
+		}
+		list = append(list, sqltext.QuoteLiteral(plain+strings.ReplaceAll(m[1], `""`, `"`)))
+	}
+	return strings.Join(list, ", ")
+}
 
 // databaseSettings gives a database that the restore made the owner, limits, settings and rights of the
 // source's.
@@ -229,10 +251,6 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 			r.note("setting " + s.Name + " of the database holds a secret that is not in the archive")
 			continue
 		}
-		value := sqltext.QuoteLiteral(s.Value)
-		if slices.Contains(listSettings, strings.ToLower(s.Name)) && s.Value != "" {
-			value = s.Value
-		}
 		subject := "ALTER DATABASE " + name
 		if s.Role != "" {
 			if r.o.NoOwner && r.o.NoPrivileges {
@@ -240,7 +258,7 @@ func (r *run) databaseSettings(ctx context.Context, conn *pgconn.PgConn) error {
 			}
 			subject = "ALTER ROLE " + sqltext.QuoteIdent(s.Role) + " IN DATABASE " + name
 		}
-		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+value)
+		sql = append(sql, subject+" SET "+settingName(s.Name)+" TO "+settingValue(s.Name, s.Value))
 	}
 	for _, statement := range sql {
 		err := session.Exec(ctx, conn, statement)

@@ -8,6 +8,7 @@ import (
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/pitr/session"
 )
 
@@ -54,19 +55,21 @@ func (r *run) dataSession(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := session.Exec(ctx, conn, "SET search_path = "+r.searchPath()); err != nil {
+	if err := session.Exec(ctx, conn, r.setSearchPath()); err != nil {
 		session.Close(conn)
 		return nil, fault.Wrap(err, fault.CodeOf(err), "", "set the source's search_path")
 	}
 	return conn, nil
 }
 
-// searchPath is the path of the source's database, in SQL: its own, or the one that every server begins with.
-func (r *run) searchPath() string {
+// setSearchPath is SQL that sets the path of the source's database: its own, or the one that every server begins with.
+// SET would read an empty name as an error, which the stored value of an empty path has.
+func (r *run) setSearchPath() string {
+	path := `"$user", public`
 	for _, s := range r.manifest.Database.Settings {
-		if s.Role == "" && strings.EqualFold(s.Name, "search_path") && !s.Redacted && s.Value != "" {
-			return s.Value
+		if s.Role == "" && strings.EqualFold(s.Name, "search_path") && !s.Redacted {
+			path = s.Value
 		}
 	}
-	return `"$user", public`
+	return "SELECT pg_catalog.set_config('search_path', " + sqltext.QuoteLiteral(path) + ", false)"
 }

@@ -196,7 +196,7 @@ func (r *run) refresh(ctx context.Context, conn *pgconn.PgConn) error {
 // hold, and functions find what they name. One that its owner could not fill at the source any more, for want
 // of rights or because its query fails on the rows, stays empty, and is named: reading it is an error.
 func (r *run) fill(ctx context.Context, conn *pgconn.PgConn, view string) error {
-	err := session.Exec(ctx, conn, "SET search_path = "+r.searchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
+	err := session.Exec(ctx, conn, r.setSearchPath()+"; SET row_security = on; REFRESH MATERIALIZED VIEW "+view+"; SET row_security = off; SET search_path = ''")
 	if pgErr, ok := asPgError(err); ok && conn.TxStatus() == 'I' && apply.Unfillable(pgErr) {
 		r.note("materialized view " + view + " could not be filled and is empty until REFRESH MATERIALIZED VIEW: " + pgErr.Message)
 		return nil
