@@ -47,7 +47,17 @@ func (r *run) schemaPhase(ctx context.Context) error {
 
 // late reports whether an item waits for the end: privileges, event triggers, publications.
 func late(it *basesnapshot.SchemaItem) bool {
-	return it.RestorePass() != basesnapshot.PassMain || strings.HasPrefix(it.Kind, "PUBLICATION")
+	return it.RestorePass() != basesnapshot.PassMain || ofPublication(it)
+}
+
+// ofPublication reports whether an item is a publication, part of one, or describes one.
+func ofPublication(it *basesnapshot.SchemaItem) bool {
+	return strings.HasPrefix(it.Kind, "PUBLICATION") || describes(it) && strings.HasPrefix(it.Name, "PUBLICATION ")
+}
+
+// describes reports whether an item is about another, which it depends on and whose kind its name begins with.
+func describes(it *basesnapshot.SchemaItem) bool {
+	return it.Kind == "COMMENT" || it.Kind == "SECURITY LABEL"
 }
 
 // itemsOf picks chosen items, in order.

@@ -62,8 +62,14 @@ func selectItems(m *basesnapshot.Manifest, filter tableFilter, publication strin
 			s.support(m.Schema, chosen)
 		}
 	}
+	gone := map[int]bool{}
 	for _, it := range m.Schema {
-		if chosen[it.ID] && s.keeps(it, publication) {
+		switch {
+		case !chosen[it.ID]:
+		case !s.keeps(it, publication):
+			gone[it.ID] = true
+		case describes(&it) && slices.ContainsFunc(it.Deps, func(d int) bool { return gone[d] }):
+		default:
 			s.items = append(s.items, it)
 		}
 	}

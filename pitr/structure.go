@@ -116,7 +116,6 @@ func (r *run) makeRest(ctx context.Context, conn *pgconn.PgConn) error {
 	main := func(it *basesnapshot.SchemaItem) bool {
 		return it.Section == "post-data" && !parallel(it) && !late(it) && !r.early[it.ID] && !r.forcedSecurity(it)
 	}
-	publications := func(it *basesnapshot.SchemaItem) bool { return strings.HasPrefix(it.Kind, "PUBLICATION") }
 	acl := func(it *basesnapshot.SchemaItem) bool {
 		return it.RestorePass() == basesnapshot.PassACL && !r.o.NoPrivileges
 	}
@@ -128,7 +127,7 @@ func (r *run) makeRest(ctx context.Context, conn *pgconn.PgConn) error {
 		func() error { return r.makeAll(ctx, conn, main) },
 		func() error { return r.mendSchema(ctx, conn) },
 		func() error { return sequences(ctx, conn) },
-		func() error { return r.makeAll(ctx, conn, publications) },
+		func() error { return r.makeAll(ctx, conn, ofPublication) },
 		func() error { return r.giveOwners(ctx, conn) },
 		func() error { return r.forgetDefaultPrivileges(ctx, conn) },
 		func() error { return r.makeAll(ctx, conn, acl) },
