@@ -28,3 +28,16 @@ where s.setdatabase = (select oid from pg_database where datname = current_datab
 	w.restore(Target{Kind: ToLatest}, "listed_again", nil)
 	require.Equal(t, `public, "Odd, ""one"`, server.MustQuery(t, "listed_again", "show search_path"))
 }
+
+// Backslashes in the schema stay as they are where the source reads constants otherwise.
+func TestSchemaOfADatabaseWithoutStandardStrings(t *testing.T) {
+	w := newWorld(t, "nonstandard", `ALTER DATABASE nonstandard SET standard_conforming_strings = off;
+CREATE TABLE t (id int PRIMARY KEY, path text DEFAULT E'C:\\temp' CHECK (path <> E'\\'));
+CREATE VIEW v AS SELECT E'a\\b\'c' AS c; COMMENT ON TABLE t IS E'one \\ two'; CREATE FUNCTION f() RETURNS text LANGUAGE sql AS E'SELECT E\'\\\\\\\\\'::text';
+CREATE FOREIGN DATA WRAPPER w OPTIONS (o E'\\d+')`)
+	w.sql("INSERT INTO t VALUES (1)")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "nonstandard_into", nil)
+	w.sameSchema("nonstandard_into")
+	w.sameRows("nonstandard_into")
+}

@@ -22,8 +22,8 @@ var dumpVariables = map[string]string{
 }
 
 // dumpOptions are settings that pg_dump leaves to the database: constants of type money in defaults, checks
-// and views are read back under lc_monetary C.
-const dumpOptions = "-c lc_monetary=C"
+// and views are read back under lc_monetary C, and all constants under standard_conforming_strings.
+const dumpOptions = "-c lc_monetary=C -c standard_conforming_strings=on"
 
 // dumpEnv gives pg_dump's environment: base (as os.Environ gives it) with the connection's parameters. The
 // peer is the server that conn reached, which of several hosts is the one that holds the snapshot.

@@ -59,7 +59,7 @@ func TestPgDumpGetsTheConnectionByEnvironment(t *testing.T) {
 	require.NoError(t, err)
 	slices.Sort(env)
 	require.Equal(t, []string{"LC_ALL=C", "PATH=/bin", "PGAPPNAME=tidemark snapshot", "PGCONNECT_TIMEOUT=7", "PGDATABASE=shop", "PGHOST=db.example", "PGHOSTADDR=127.0.0.9",
-		"PGOPTIONS=-c lc_monetary=C", "PGPASSWORD=p w", "PGPORT=6001", "PGSSLMODE=verify-full", "PGSSLROOTCERT=/ca.pem", "PGUSER=me"}, env)
+		"PGOPTIONS=" + dumpOptions, "PGPASSWORD=p w", "PGPORT=6001", "PGSSLMODE=verify-full", "PGSSLROOTCERT=/ca.pem", "PGUSER=me"}, env)
 	require.Empty(t, dumpTarget(env))
 	env, err = dumpEnv(nil, "service=x dbname='it''s'", cfg, &net.UnixAddr{Name: "/run"})
 	require.Error(t, err)
