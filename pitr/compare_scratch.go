@@ -63,18 +63,22 @@ func (c *comparison) openScratch(ctx context.Context) error {
 		return fault.New(fault.Usage, "ALTER ROLE "+sqltext.QuoteIdent(server.user)+" CREATEDB, or name a database on another server with --scratch",
 			"role %q may not make the scratch database that the comparison needs", server.user)
 	}
-	rows, err := session.Rows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", name)
+	found, err := p.find(ctx, scratchComment)
 	if err != nil {
 		return err
 	}
-	if len(rows) > 0 {
-		if rows[0][0] != scratchComment {
+	if found != absent {
+		// An empty one is a comparison's that died before it marked it, unless a person chose its name.
+		if found == foreign || found == unmarked && !strings.HasSuffix(name, scratchSuffix) {
 			return fault.Wrap(ErrNotEmpty, fault.Usage, "drop it, or name another with --scratch", "database %q exists and is no scratch database", name)
 		}
 		if err := session.Exec(ctx, p.admin, "DROP DATABASE "+sqltext.QuoteIdent(name)); err != nil {
 			return fault.Wrap(err, fault.CodeOf(err), "end the sessions that use it", "drop the scratch database that an earlier comparison left")
 		}
 	}
+	// The server may well have made a database whose maker stopped waiting for it, and has no session to drop it in any more: an
+	// interruption counts once it is made and marked.
+	ctx = context.WithoutCancel(ctx)
 	if err := session.Exec(ctx, p.admin, createDatabaseSQL(name, c.manifest.Database, server.version)); err != nil {
 		return fault.Wrap(err, fault.Usage, "name a database on another server with --scratch", "create the scratch database %q", name)
 	}

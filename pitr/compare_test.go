@@ -1,10 +1,12 @@
 package pitr
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -142,6 +144,41 @@ CREATE TRIGGER off BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION stop();
 		_, _, err = w.compare(good, func(o *CompareOptions) { o.Scratch, o.Tables = server.DSN("their_scratch"), []string{"circle"} })
 		require.NoError(t, err)
 		require.NotContains(t, databases(t), "their_scratch")
+	})
+}
+
+func TestInterruptedComparisonLeavesNoScratchDatabase(t *testing.T) {
+	w := newWorld(t, "cut_short", "CREATE TABLE kept (id int PRIMARY KEY)")
+	w.archive()
+	lock := server.Connect(t, "postgres")
+	_, err := lock.Exec(t.Context(), "BEGIN; LOCK TABLE pg_catalog.pg_shdescription IN SHARE MODE") // COMMENT waits for it
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := Compare(ctx, CompareOptions{Archive: w.view(), Plan: w.plan(Target{Kind: ToLatest}), With: server.DSN("cut_short"), Jobs: 2})
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, "postgres", "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'COMMENT ON DATABASE%')::text") == "true"
+	}, time.Minute, 10*time.Millisecond)
+	cancel()
+	_, err = lock.Exec(t.Context(), "COMMIT")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.NotContains(t, databases(t), scratchSuffix)
+
+	t.Run("one that was killed there left it empty", func(t *testing.T) {
+		left := scratchName("cut_short")
+		server.MustExec(t, "postgres", "CREATE DATABASE "+left)
+		rep, _, err := w.compare(Target{Kind: ToLatest}, nil)
+		require.NoError(t, err)
+		require.True(t, rep.Equal)
+		server.CreateDatabase(t, left)
+		server.MustExec(t, left, "CREATE TABLE theirs ()")
+		_, err = Compare(t.Context(), CompareOptions{Archive: w.view(), Plan: w.plan(Target{Kind: ToLatest}), With: server.DSN("cut_short")})
+		require.ErrorIs(t, err, ErrNotEmpty)
 	})
 }
 

@@ -130,24 +130,42 @@ func (p *place) checkCreate(ctx context.Context, f serverFacts) error {
 
 // leftover reports whether an earlier restore left its database, and refuses one that only has the name.
 func (p *place) leftover(ctx context.Context) (bool, error) {
-	rows, err := session.Rows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", p.name)
-	if err != nil || len(rows) == 0 {
-		return false, err
-	}
-	if strings.HasPrefix(rows[0][0], unfinishedComment) {
-		return true, nil
-	}
-	// A restore that died between making and marking it left it empty.
-	conn, err := p.conn.Open(ctx, p.name)
-	if err != nil {
-		return false, err
-	}
-	defer session.Close(conn)
-	found, err := contents(ctx, conn)
-	if err == nil && len(found) > 0 {
+	found, err := p.find(ctx, unfinishedComment)
+	if err == nil && found == foreign {
 		err = fault.New(fault.Usage, "drop or rename it", "database %q has the name of an unfinished restore and not its mark", p.name)
 	}
-	return err == nil, err
+	return err == nil && found != absent, err
+}
+
+// What find finds under a database's name.
+type finding int
+
+const (
+	absent   finding = iota
+	marked           // its comment begins with the mark
+	unmarked         // no mark, and empty: who died between making and marking it left it so
+	foreign          // no mark, and not empty
+)
+
+// find looks for the database.
+func (p *place) find(ctx context.Context, mark string) (finding, error) {
+	rows, err := session.Rows(ctx, p.admin, "select coalesce(shobj_description(oid, 'pg_database'), '') from pg_catalog.pg_database where datname = $1", p.name)
+	if err != nil || len(rows) == 0 {
+		return absent, err
+	}
+	if strings.HasPrefix(rows[0][0], mark) {
+		return marked, nil
+	}
+	conn, err := p.conn.Open(ctx, p.name)
+	if err != nil {
+		return absent, err
+	}
+	defer session.Close(conn)
+	held, err := contents(ctx, conn)
+	if len(held) > 0 {
+		return foreign, err
+	}
+	return unmarked, err
 }
 
 // make drops what an earlier restore left and makes the database under its unfinished name.
