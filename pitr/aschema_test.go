@@ -162,11 +162,14 @@ func TestRestoreBesideChangedTables(t *testing.T) {
 	w.changes(".ALTER TABLE other ADD COLUMN x int", "INSERT INTO kept VALUES (2, 'b')", "INSERT INTO other VALUES (1, 1)")
 	before := Target{Kind: ToLSN, LSN: w.here(), Exclusive: true}
 	w.changes(".ALTER TABLE kept ADD COLUMN y int", "INSERT INTO kept VALUES (3, 'c', 1)")
+	w.changes(".CREATE TABLE newer (id int PRIMARY KEY)", "INSERT INTO newer VALUES (1)")
 	w.archive()
 	as := func(o *Options) { o.Create, o.AsSchema, o.Tables = false, "rescue", []string{"kept"} }
 	dump := schemaOf(t, "moving")
 	_, err := w.try(w.store, "moving", as)
 	require.ErrorContains(t, err, "--as-schema can't replay changes of the tables, and the range holds one: ALTER TABLE on table kept")
+	_, err = w.try(w.store, "moving", func(o *Options) { as(o); o.Tables = []string{"newer"} })
+	require.ErrorContains(t, err, "the range holds one: CREATE TABLE on table newer")
 	require.Equal(t, dump, schemaOf(t, "moving"), "refused before anything was written")
 	w.restore(before, "moving", as)
 	require.Equal(t, "1,a 2,b", server.MustQuery(t, "moving", "select string_agg(id || ',' || v, ' ' order by id) from rescue.kept"))

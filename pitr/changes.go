@@ -60,8 +60,7 @@ func (a *Archive) scanChanges(e catalog.Entry, next func() (segment.PartFile, er
 	return out, nil
 }
 
-// announce tells the applier of the schema changes of an entry that are to be replayed, and notes which tables
-// they make.
+// announce tells the applier of the schema changes of an entry that are to be replayed.
 func (r *run) announce(ctx context.Context, a *apply.Applier, source *segmentParts) error {
 	e := r.entries[source.entry]
 	if e.Segment.DDL == 0 {
@@ -80,14 +79,19 @@ func (r *run) announce(ctx context.Context, a *apply.Applier, source *segmentPar
 	if err != nil {
 		return err
 	}
+	a.Announce(r.inRange(changes))
+	return nil
+}
+
+// inRange are the schema changes of a segment that lie in the plan's range. It notes which tables they make.
+func (r *run) inRange(changes []apply.Announced) []apply.Announced {
 	changes = slices.DeleteFunc(changes, func(c apply.Announced) bool {
 		return c.CommitLSN < r.plan.Snapshot.LSN || c.CommitLSN >= r.plan.Cut
 	})
 	for _, c := range changes {
 		r.chosen.made(c.Message)
 	}
-	a.Announce(changes)
-	return nil
+	return changes
 }
 
 // made notes tables that a change makes and that are wanted: new ones that the patterns match, and partitions

@@ -21,7 +21,7 @@ func (w *world) change(tx pgx.Tx, m ddl.Message) {
 	before := w.object(tx, m.SQL)
 	_, err := tx.Exec(w.t.Context(), m.SQL)
 	require.NoError(w.t, err)
-	if before == nil {
+	if len(before) == 0 {
 		before = w.object(tx, m.SQL)
 	}
 	m.Objects = append(m.Objects, before...)

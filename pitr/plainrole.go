@@ -451,8 +451,9 @@ func (r *run) preflightChanges(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		changes = r.inRange(changes)
 		for _, c := range changes {
-			if c.Message == nil || c.CommitLSN < r.plan.Snapshot.LSN || c.CommitLSN >= r.plan.Cut {
+			if c.Message == nil {
 				continue
 			}
 			if _, err := r.choose(c.Message); err != nil {
