@@ -83,11 +83,16 @@ func (r *run) announce(ctx context.Context, a *apply.Applier, source *segmentPar
 	return nil
 }
 
-// inRange are the schema changes of a segment that lie in the plan's range. It notes which tables they make.
-func (r *run) inRange(changes []apply.Announced) []apply.Announced {
-	changes = slices.DeleteFunc(changes, func(c apply.Announced) bool {
-		return c.CommitLSN < r.plan.Snapshot.LSN || c.CommitLSN >= r.plan.Cut
+// inRange are those of a segment's schema changes that the plan replays.
+func (plan *Plan) inRange(changes []apply.Announced) []apply.Announced {
+	return slices.DeleteFunc(changes, func(c apply.Announced) bool {
+		return c.CommitLSN < plan.Snapshot.LSN || c.CommitLSN >= plan.Cut
 	})
+}
+
+// inRange are those of a segment's schema changes that are to be replayed. It notes which tables they make.
+func (r *run) inRange(changes []apply.Announced) []apply.Announced {
+	changes = r.plan.inRange(changes)
 	for _, c := range changes {
 		r.chosen.made(c.Message)
 	}

@@ -144,8 +144,8 @@ func newComparison(ctx context.Context, o CompareOptions) (*comparison, error) {
 	if c.filter, err = newTableFilter(o.Tables); err != nil {
 		return nil, err
 	}
-	if c.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot); err != nil {
-		return nil, objectError(err, o.Plan.snapshot.Snapshot.Manifest.Key)
+	if c.manifest, err = o.Plan.manifest(ctx, o.Archive); err != nil {
+		return nil, err
 	}
 	if c.live, err = session.NewConnector(o.With); err != nil {
 		return nil, err

@@ -2,10 +2,8 @@ package pitr
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -94,17 +92,18 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	}
 	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, targets: map[string]uint32{}, helpers: map[uint32]string{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
 	r.history, _ = o.Archive.view.History(o.Plan.History)
-	r.manifest, err = basesnapshot.ReadManifest(ctx, o.Archive.store, o.Plan.snapshot.Snapshot)
-	if err != nil {
-		return nil, objectError(err, o.Plan.snapshot.Snapshot.Manifest.Key)
-	}
-	if r.manifest.ID != o.Plan.Snapshot.ID || r.manifest.LSN != o.Plan.Snapshot.LSN || r.manifest.History != o.Plan.History || r.manifest.Archive != o.Plan.Archive {
-		return nil, fault.New(fault.Damage, verifyHint, "%s is the manifest of another snapshot", o.Plan.snapshot.Snapshot.Manifest.Key)
+	if r.manifest, err = o.Plan.manifest(ctx, o.Archive); err != nil {
+		return nil, err
 	}
 	conn.Encoding = session.EncodingOf(r.manifest.Database.Encoding)
 	r.chosen = selectItems(r.manifest, filter, r.history.Begins.Publication, o.Plan.SchemaChanges > 0 && !o.DataOnly && o.AsSchema == "")
-	if len(filter) > 0 && !r.chooses(filter) {
-		return nil, fault.New(fault.Usage, "restorer plan lists what is changed; patterns are matched against namespace.name", "no table of the base snapshot matches %v", o.Tables)
+	var replayed []PlanTable
+	if !o.DataOnly {
+		replayed = o.Plan.writtenOrMade()
+	}
+	strays, err := r.chosen.unmatched(o.Tables, replayed)
+	if err != nil {
+		return nil, err
 	}
 	if o.AsSchema != "" {
 		r.extensions = r.chosen.items
@@ -121,27 +120,8 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if k := p.LastKept; k != nil && k.LSN >= p.Snapshot.LSN {
 		r.report.ReachedLSN, r.report.ReachedTime = k.LSN, k.Time
 	}
-	for i, p := range filter {
-		if !r.chooses(tableFilter{p}) && i < len(o.Tables) {
-			r.note(fmt.Sprintf("no table of the base snapshot, and none that was written to since, matches %q", o.Tables[i]))
-		}
-	}
+	r.note(strays...)
 	return r, nil
-}
-
-// chooses reports whether a filter takes any table.
-func (r *run) chooses(filter tableFilter) bool {
-	partitioned := func(it basesnapshot.SchemaItem) bool {
-		return it.Kind == "TABLE" && filter.match(it.Namespace, it.Name)
-	}
-	loaded := func(t *basesnapshot.Table) bool { return filter.match(t.Namespace, t.Name) }
-	return slices.ContainsFunc(r.chosen.tables, loaded) || slices.ContainsFunc(r.chosen.items, partitioned) || r.o.makesTable(filter)
-}
-
-// makesTable reports whether the replay writes to a table that the patterns choose. One that the base snapshot
-// doesn't have is made by a schema change before.
-func (o *Options) makesTable(filter tableFilter) bool {
-	return o.Plan.SchemaChanges > 0 && !o.DataOnly && slices.ContainsFunc(o.Plan.Tables, func(t PlanTable) bool { return filter.matchQualified(t.Table) })
 }
 
 // phase runs a part of the restore and notes how long it took.

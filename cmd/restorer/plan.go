@@ -24,7 +24,8 @@ type planCmd struct {
 // Help is shown by plan --help.
 func (*planCmd) Help() string {
 	return `Reads the catalog and an index or two, and changes nothing. The last commit kept and the first left out
-are named with time, transaction id and rows: look at them before you restore.
+are named with time, transaction id and rows: look at them before you restore. With --table, tables, rows and bytes are
+those of the matching tables; transactions and segments are all that are read for them.
 
 Examples:
 
@@ -53,10 +54,14 @@ func (c *planCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
+	shown, err := plan.ForTables(ctx, archive, c.Table)
+	if err != nil {
+		return err
+	}
 	if c.JSON() {
-		err = cli.WriteJSON(env.Stdout, plan)
+		err = cli.WriteJSON(env.Stdout, shown)
 	} else {
-		err = plan.WriteText(env.Stdout, time.Local)
+		err = shown.WriteText(env.Stdout, time.Local)
 	}
 	if err == nil && !c.AcceptInexact {
 		err = plan.CheckInexact(c.Table)
