@@ -186,7 +186,7 @@ const truncateRestart = 2
 // truncate empties relations by one statement, as at the source. In parallel it stands apart: everything
 // before it is committed, then it runs and is committed, so that its exclusive locks meet nobody.
 //
-// CASCADE isn't repeated: the stream lists what it reached. What it reached outside the publication was not archived.
+// CASCADE isn't repeated: the stream lists what it reached, but for tables whose rows are not archived (unarchived).
 func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	var tables []*table
 	var names, oids []string
@@ -217,9 +217,13 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 	}
 	begin := a.begin
 	do := func(ctx context.Context, w *worker) error {
-		whole, err := w.emptyPartitioned(ctx, oids)
+		more, moreOIDs, err := w.unarchived(ctx, oids)
+		var whole []string
 		if err == nil {
-			err = w.exec(ctx, "TRUNCATE "+strings.Join(append(whole, names...), ", ")+options)
+			whole, err = w.emptyPartitioned(ctx, slices.Concat(oids, moreOIDs))
+		}
+		if err == nil {
+			err = w.exec(ctx, "TRUNCATE "+strings.Join(slices.Concat(whole, names, more), ", ")+options)
 		}
 		if err != nil {
 			return opFailed(tables[0], segment.OpTruncate, begin.CommitLSN, begin.XID, "", err)
@@ -231,6 +235,25 @@ func (a *Applier) truncate(ctx context.Context, r *segment.Record) error {
 		*t.live = Live{Reset: true}
 	}
 	return a.sendWait(a.workers[tables[0].worker], command{do: do, commit: a.opts.Atomic == nil})
+}
+
+// unarchived lists the tables outside the stream whose foreign keys lead to one of the tables, directly or through each other: at the source
+// CASCADE emptied them too. They are unlogged, or not published and so restored without rows. One that holds rows is nobody's but the
+// target's own: it is left out, and the server refuses the TRUNCATE.
+func (w *worker) unarchived(ctx context.Context, oids []string) (names, more []string, err error) {
+	results, err := w.conn.Exec(ctx, `
+WITH RECURSIVE given AS (SELECT pg_catalog.unnest('{`+strings.Join(oids, ",")+`}'::pg_catalog.oid[]) AS oid),
+reached AS (SELECT oid FROM given UNION SELECT k.conrelid FROM reached r JOIN pg_catalog.pg_constraint k ON k.confrelid = r.oid AND k.contype = 'f')
+SELECT 'ONLY ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.oid::pg_catalog.text
+FROM reached r JOIN pg_catalog.pg_class c ON c.oid = r.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.oid NOT IN (SELECT oid FROM given) AND (c.relpersistence = 'u' OR pg_catalog.pg_relation_size(c.oid) = 0)`).ReadAll()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, row := range results[0].Rows {
+		names, more = append(names, string(row[0])), append(more, string(row[1]))
+	}
+	return names, more, nil
 }
 
 // emptyPartitioned lists the partitioned tables with foreign keys whose partitions are all among the tables, or that
