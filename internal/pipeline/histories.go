@@ -38,15 +38,54 @@ func (r *runner) continueHistory(ctx context.Context, facts sourceFacts, slot *w
 // configuration copied to a second cluster must not take a living archive over.
 const otherWriterFresh = 2 * time.Minute
 
-// rival finds another archiver that may still be writing: the newest claim's, or the one's before our own
-// first claim, unless it ended in good order, has long been silent, or is known to be dead.
-func (r *runner) rival(v *catalog.View) (w catalog.Writer, silent time.Duration, found bool) {
-	claim, silent := v.Epoch(), time.Since(v.Head().At)
-	if claim.Writer.Instance == r.instance.id {
-		claim, silent = r.before, r.beforeSilent
+// rival is another archiver that may still be writing to the archive.
+type rival struct {
+	writer catalog.Writer
+	silent time.Duration // since it last wrote
+}
+
+// findRival looks for one: the newest claim's, or the one's before our own first claim, unless it ended in good
+// order, has long been silent, or is known to be dead. It returns nil if there is none.
+func (r *runner) findRival(ctx context.Context) (*rival, error) {
+	v, now := r.catalog.View(), time.Now()
+	if v.Epoch().Writer.Instance == r.instance.id {
+		v, now = r.before, r.claimedAt
 	}
-	w = claim.Writer
-	return w, silent, claim.Epoch != 0 && !w.Stopped && silent < otherWriterFresh && !r.instance.knowsDead(w)
+	w := v.Epoch().Writer
+	if v.Epoch().Epoch == 0 || w.Stopped || r.instance.knowsDead(w) {
+		return nil, nil
+	}
+	silent, known, err := silence(ctx, v, now)
+	if err != nil || !known || silent >= otherWriterFresh {
+		return nil, err
+	}
+	return &rival{writer: w, silent: silent}, nil
+}
+
+// silence returns how long ago the newest claim's writer last wrote; known is false if its entries don't tell.
+// Only what the stream's writer itself appends counts: a hold or a snapshot may be of another process, with another
+// clock. A time further in the future than clocks differ says nothing.
+func silence(ctx context.Context, v *catalog.View, now time.Time) (silent time.Duration, known bool, err error) {
+	claim := v.Epoch()
+	signs := []time.Time{claim.At}
+	if h, ok := v.Newest(); ok {
+		if h.Seq > claim.Seq {
+			signs = append(signs, h.At) // whoever began it claims next
+		}
+		e, ok, err := v.FindLSN(ctx, h.Number, h.End-1)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok && e.Epoch == claim.Epoch {
+			signs = append(signs, e.At)
+		}
+	}
+	for _, at := range signs {
+		if age := now.Sub(at); age > -otherWriterFresh && (!known || age < silent) {
+			silent, known = max(age, 0), true
+		}
+	}
+	return silent, known, nil
 }
 
 // knowsDead reports whether a writer was a process of this host that is gone.
@@ -65,9 +104,13 @@ func (r *runner) beginHistory(ctx context.Context, why *divergedError) error {
 		if err != nil {
 			return err
 		}
-		if w, silent, found := r.rival(r.catalog.View()); found {
+		other, err := r.findRival(ctx)
+		if err != nil {
+			return err
+		}
+		if other != nil {
 			return fault.New(fault.Conflict, "stop that archiver and wait two minutes, or give this source an archive of its own",
-				"%s, and another archiver (%s, process %d) wrote to this archive %s ago", why.reason, w.Host, w.PID, silent.Round(time.Second))
+				"%s, and another archiver (%s, process %d) wrote to this archive %s ago", why.reason, other.writer.Host, other.writer.PID, other.silent.Round(time.Second))
 		}
 		if _, err := walstream.EnsurePublication(ctx, conn, r.streamConfig()); err != nil {
 			return err

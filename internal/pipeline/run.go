@@ -41,9 +41,9 @@ type runner struct {
 	needs    *snapshotNeeds
 	until    atomic.Uint64 // LSN to archive up to; 0: none, or not known yet
 
-	claimed      uint64        // the newest epoch this process claimed
-	before       catalog.Claim // the claim that its first one followed
-	beforeSilent time.Duration // how old the archive's newest entry was then
+	claimed   uint64        // the newest epoch this process claimed
+	before    *catalog.View // the archive as its first claim found it
+	claimedAt time.Time     // and when
 
 	replaced string // identity of the capture that installCapture put another in place of
 

@@ -132,10 +132,9 @@ func readIndex(ctx context.Context, store objectstore.Store, s *catalog.Segment)
 // claim appends a writer entry: the epoch of this START. Entries of older epochs are void from then on.
 // source is what the next START is to compare with.
 func (r *runner) claim(ctx context.Context, timeline int32, source string) (uint64, error) {
-	var before catalog.Claim
-	var silent time.Duration
+	var before *catalog.View
 	e, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
-		before, silent = v.Epoch(), time.Since(v.Head().At)
+		before = v
 		if r.claimed != 0 && v.Epoch().Epoch != r.claimed {
 			return catalog.Entry{}, fault.New(fault.Conflict, "only one archiver may write to an archive: stop the other, or give this one an archive of its own", "another archiver has taken over this archive")
 		}
@@ -147,7 +146,7 @@ func (r *runner) claim(ctx context.Context, timeline int32, source string) (uint
 		return 0, err
 	}
 	if r.claimed == 0 {
-		r.before, r.beforeSilent = before, silent
+		r.before, r.claimedAt = before, time.Now()
 	}
 	r.claimed = e.Epoch
 	return e.Epoch, nil
