@@ -96,6 +96,12 @@ type Writer struct {
 	Instance string `json:"instance"` // random id of the process
 	Host     string `json:"host"`
 	PID      int    `json:"pid"`
+	// Boot, PIDNamespace and Started tell the process from others of the same host name and PID, and from its
+	// predecessors. Empty where the system does not say, and in entries of older versions.
+	Boot         string `json:"boot,omitempty"`          // Linux: /proc/sys/kernel/random/boot_id
+	PIDNamespace string `json:"pid_namespace,omitempty"` // Linux: what /proc/self/ns/pid links to
+	Started      uint64 `json:"started,omitempty"`       // Linux: clock ticks from the boot to the process' start
+
 	Version  string `json:"version"`  // of Tidemark
 	Timeline int32  `json:"timeline"` // of the server at START
 	Stopped  bool   `json:"stopped,omitempty"`

@@ -196,3 +196,12 @@ func TestInflateLimits(t *testing.T) {
 	_, err = inflate(nil, maxRaw)
 	require.Error(t, err)
 }
+
+// TestWritersOfOlderVersionsAreRead: their entries don't say which boot and PID namespace they ran in.
+func TestWritersOfOlderVersionsAreRead(t *testing.T) {
+	line := `{"v":1,"archive":"` + testID + `","seq":1,"prev":"","kind":"writer","at":"2026-03-01T12:00:00Z","epoch":1,"from":"0/0","to":"0/0",` +
+		`"writer":{"instance":"i1","host":"db1","pid":42,"version":"0.1","timeline":1}}`
+	e, err := decodeEntry([]byte(line))
+	require.NoError(t, err)
+	require.Equal(t, claim().Writer, e.Writer)
+}

@@ -10,11 +10,9 @@ package pipeline
 
 import (
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tidemark/internal/fault"
@@ -127,19 +125,4 @@ func partSize(store objectstore.Store) int {
 		return 2 << 20
 	}
 	return segment.DefaultPartSize
-}
-
-// instance names this process in the catalog's writer entries.
-type instance struct {
-	id   string
-	host string
-	pid  int
-}
-
-func newInstance() instance {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return instance{id: uuid.NewString(), host: host, pid: os.Getpid()}
 }

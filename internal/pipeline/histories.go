@@ -2,10 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -86,15 +83,6 @@ func silence(ctx context.Context, v *catalog.View, now time.Time) (silent time.D
 		}
 	}
 	return silent, known, nil
-}
-
-// knowsDead reports whether a writer was a process of this host that is gone.
-func (i instance) knowsDead(w catalog.Writer) bool {
-	if w.Host != i.host {
-		return false
-	}
-	process, err := os.FindProcess(w.PID)
-	return w.PID == i.pid || err != nil || errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone)
 }
 
 // beginHistory ends the newest history where it is and begins another, with a slot and a base snapshot.

@@ -14,8 +14,10 @@ import (
 	"tidemark/objectstore"
 )
 
-func TestDeadProcessesOfThisHostAreNoRivals(t *testing.T) {
-	self := instance{id: "self", host: "here", pid: 1}
+// TestDeadProcessesAreNoRivals: who is dead is told by boot, PID namespace and start, never by an equal PID alone.
+func TestDeadProcessesAreNoRivals(t *testing.T) {
+	self := newInstance()
+	require.NotEmpty(t, self.boot)
 	gone := exec.Command("true")
 	require.NoError(t, gone.Run())
 	living := exec.Command("cat") // waits for its standard input
@@ -23,11 +25,34 @@ func TestDeadProcessesOfThisHostAreNoRivals(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, living.Start())
 	defer func() { _ = in.Close(); _ = living.Wait() }()
+	started, err := startOf(living.Process.Pid)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, started, self.started)
 
-	require.True(t, self.knowsDead(catalog.Writer{Host: "here", PID: gone.Process.Pid}))
-	require.False(t, self.knowsDead(catalog.Writer{Host: "here", PID: living.Process.Pid}))
-	require.False(t, self.knowsDead(catalog.Writer{Host: "there", PID: gone.Process.Pid}), "another host's processes can't be asked")
-	require.True(t, self.knowsDead(catalog.Writer{Host: "here", PID: 1}), "its number is ours now")
+	writer := func(pid int, started uint64, change ...func(*catalog.Writer)) catalog.Writer {
+		w := catalog.Writer{Instance: "other", Host: self.host, PID: pid, Boot: self.boot, PIDNamespace: self.namespace, Started: started}
+		for _, c := range change {
+			c(&w)
+		}
+		return w
+	}
+	require.True(t, self.knowsDead(writer(gone.Process.Pid, started)))
+	require.False(t, self.knowsDead(writer(living.Process.Pid, started)))
+	require.True(t, self.knowsDead(writer(living.Process.Pid, started-1)), "its PID is another's now")
+	require.True(t, self.knowsDead(writer(self.pid, self.started-1)), "a container that was restarted with the same PID")
+	for name, other := range map[string]func(*catalog.Writer){
+		"host":      func(w *catalog.Writer) { w.Host = "there" },
+		"boot":      func(w *catalog.Writer) { w.Boot = "11111111-2222-3333-4444-555555555555" },
+		"namespace": func(w *catalog.Writer) { w.PIDNamespace = "pid:[1]" },
+		"version":   func(w *catalog.Writer) { w.Boot, w.PIDNamespace, w.Started = "", "", 0 },
+	} {
+		for _, pid := range []int{gone.Process.Pid, living.Process.Pid, self.pid} {
+			require.False(t, self.knowsDead(writer(pid, started-1, other)), "of another %s", name)
+		}
+	}
+	silent := instance{host: self.host, pid: self.pid}
+	require.False(t, silent.knowsDead(catalog.Writer{Host: self.host, PID: self.pid}), "the system says nothing")
+	require.False(t, silent.knowsDead(writer(gone.Process.Pid, started)))
 }
 
 // TestSilence: a writer is as silent as its own newest entry says, whatever others append and with what clock.
@@ -70,44 +95,71 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// rivalry is an archive whose newest claim is another archiver's, and another source under the same configuration, which has to
+// begin a new history.
+func rivalry(t *testing.T, writer func(*catalog.Writer)) (w *world, source func(*Config)) {
+	w = newWorld(t, nil)
+	w.catchUp()
+	w.appendAt(time.Hour, func(v *catalog.View) catalog.Entry {
+		other := v.Epoch().Writer
+		other.Instance, other.Stopped = "other", false
+		writer(&other)
+		return catalog.Entry{Kind: catalog.KindWriter, Writer: &other}
+	})
+	slot := w.slot()
+	w.dropSlots()
+	w.db += "_2"
+	dsn := w.server.CreateDatabase(t, w.db)
+	w.exec("CREATE TABLE t (id int PRIMARY KEY, v text)")
+	t.Cleanup(w.dropSlots)
+	return w, func(c *Config) { c.DSN, c.Slot, c.Until = dsn, slot, "current" }
+}
+
+// appendAt appends an entry by a clock that stood so long ago.
+func (w *world) appendAt(ago time.Duration, build func(*catalog.View) catalog.Entry) {
+	log, err := catalog.Open(context.Background(), w.store)
+	require.NoError(w.t, err)
+	_, err = log.Append(context.Background(), func(v *catalog.View) (catalog.Entry, error) {
+		e := build(v)
+		e.At = time.Now().Add(-ago)
+		return e, nil
+	})
+	require.NoError(w.t, err)
+}
+
+// nextWatermark is what the newest claim's writer appends next.
+func nextWatermark(v *catalog.View) catalog.Entry {
+	return catalog.Entry{Kind: catalog.KindWatermark, Epoch: v.Epoch().Epoch, History: 1, From: v.End(1), To: v.End(1) + 1, Watermark: &catalog.Watermark{}}
+}
+
 // TestEntryFromTheFutureKeepsNobodyOut: another host's archiver is silent for an hour, and a hold was set with a clock that is days
 // ahead. Its watermark of just now keeps a new history out.
 func TestEntryFromTheFutureKeepsNobodyOut(t *testing.T) {
-	w := newWorld(t, nil)
-	w.catchUp()
-	appendAt := func(ago time.Duration, build func(*catalog.View) catalog.Entry) {
-		log, err := catalog.Open(context.Background(), w.store)
-		require.NoError(t, err)
-		_, err = log.Append(context.Background(), func(v *catalog.View) (catalog.Entry, error) {
-			e := build(v)
-			e.At = time.Now().Add(-ago)
-			return e, nil
-		})
-		require.NoError(t, err)
-	}
-	appendAt(time.Hour, func(v *catalog.View) catalog.Entry {
-		return catalog.Entry{Kind: catalog.KindWriter, Writer: &catalog.Writer{Instance: "other", Host: "there", PID: 7, Timeline: v.Epoch().Writer.Timeline}}
-	})
-	watermark := func(v *catalog.View) catalog.Entry {
-		return catalog.Entry{Kind: catalog.KindWatermark, Epoch: v.Epoch().Epoch, History: 1, From: v.End(1), To: v.End(1) + 1, Watermark: &catalog.Watermark{}}
-	}
-	hold := func(*catalog.View) catalog.Entry {
-		return catalog.Entry{Kind: catalog.KindHold, Hold: &catalog.Hold{Name: "incident"}}
-	}
-	slot := w.slot()
-	w.dropSlots()
-	dsn := w.server.CreateDatabase(t, w.db+"_2")
-	w.db += "_2" // another source under the same configuration begins a new history
-	w.exec("CREATE TABLE t (id int PRIMARY KEY, v text)")
-	t.Cleanup(w.dropSlots)
-	change := func(c *Config) { c.DSN, c.Slot, c.Until = dsn, slot, "current" }
-
-	appendAt(0, watermark)
-	err := w.start(change).wait()
+	w, source := rivalry(t, func(other *catalog.Writer) { other.Host, other.PID = "there", 7 })
+	w.appendAt(0, nextWatermark)
+	err := w.start(source).wait()
 	require.Equal(t, fault.Conflict, fault.CodeOf(err), "%v", err)
 	require.ErrorContains(t, err, "another archiver (there, process 7) wrote")
-	appendAt(time.Hour, watermark)
-	appendAt(-240*time.Hour, hold)
-	require.NoError(t, w.start(change).wait())
+	w.appendAt(time.Hour, nextWatermark)
+	w.appendAt(-240*time.Hour, func(*catalog.View) catalog.Entry {
+		return catalog.Entry{Kind: catalog.KindHold, Hold: &catalog.Hold{Name: "incident"}}
+	})
+	require.NoError(t, w.start(source).wait())
+	require.Len(t, w.view().Histories(), 2)
+}
+
+// TestEqualHostAndPIDMakeNoPredecessor: containers of two clusters have one host name, and PID 1 each; only one that was
+// restarted in the other's place takes the archive over.
+func TestEqualHostAndPIDMakeNoPredecessor(t *testing.T) {
+	w, source := rivalry(t, func(other *catalog.Writer) { other.PIDNamespace = "pid:[1]" })
+	w.appendAt(0, nextWatermark)
+	err := w.start(source).wait()
+	require.Equal(t, fault.Conflict, fault.CodeOf(err), "%v", err)
+	w.appendAt(0, func(v *catalog.View) catalog.Entry {
+		other := v.Epoch().Writer
+		other.PIDNamespace, other.Started = newInstance().namespace, 1
+		return catalog.Entry{Kind: catalog.KindWriter, Writer: &other}
+	})
+	require.NoError(t, w.start(source).wait())
 	require.Len(t, w.view().Histories(), 2)
 }

@@ -153,7 +153,9 @@ func (r *runner) claim(ctx context.Context, timeline int32, source string) (uint
 }
 
 func (r *runner) writer(timeline int32, stopped bool) *catalog.Writer {
-	return &catalog.Writer{Instance: r.instance.id, Host: r.instance.host, PID: r.instance.pid, Version: r.cfg.Version, Timeline: timeline, Stopped: stopped}
+	i := r.instance
+	return &catalog.Writer{Instance: i.id, Host: i.host, PID: i.pid, Boot: i.boot, PIDNamespace: i.namespace, Started: i.started,
+		Version: r.cfg.Version, Timeline: timeline, Stopped: stopped}
 }
 
 // sessionStart is what a session knows when it begins to receive.
