@@ -32,6 +32,8 @@ func TestCapture(t *testing.T) {
 	t.Run("sessions", func(t *testing.T) { testSessions(t, server) })
 	t.Run("split", func(t *testing.T) { testSplit(t, server) })
 	t.Run("order", func(t *testing.T) { testOrder(t, server) })
+	t.Run("settings", func(t *testing.T) { testSettings(t, server) })
+	t.Run("abbreviations", func(t *testing.T) { testAbbreviations(t, server) })
 	t.Run("attacks", func(t *testing.T) { testAttacks(t, server) })
 }
 

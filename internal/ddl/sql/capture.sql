@@ -455,7 +455,7 @@ BEGIN
   END IF;
   GET DIAGNOSTICS stack = PG_CONTEXT;
   -- Ours are the innermost frames, up to the event trigger's.
-  stack := regexp_replace(stack, '^.*?PL/pgSQL function (tidemark\.)?ddl_event\(\) line [0-9]+ at [A-Z ]+(\n|$)', '');
+  stack := regexp_replace(stack, '^.*?PL/pgSQL function ("?tidemark"?\.)?"?ddl_event"?\(\) line [0-9]+ at [A-Z ]+(\n|$)', ''); -- with quote_all_identifiers names have quotes
   -- Where there was nothing to revoke no row of the catalog keeps another's GRANT apart, which may be committed first and would be
   -- revoked by the replay. The statement counts among those of its text all the same.
   IF tag = 'ALTER DEFAULT PRIVILEGES' AND event = 'ddl_command_end' AND NOT tidemark.ddl_defaulted(tidemark.ddl_recall('defaults')) THEN

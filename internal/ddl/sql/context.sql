@@ -2,7 +2,7 @@
 CREATE FUNCTION tidemark.ddl_settings() RETURNS jsonb LANGUAGE sql STABLE AS $tidemark$
 SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
   'search_path', pg_catalog.current_setting('search_path'), 'TimeZone', pg_catalog.current_setting('TimeZone'),
-  'DateStyle', pg_catalog.current_setting('DateStyle'), 'IntervalStyle', pg_catalog.current_setting('IntervalStyle'),
+  'timezone_abbreviations', pg_catalog.current_setting('timezone_abbreviations'), 'DateStyle', pg_catalog.current_setting('DateStyle'), 'IntervalStyle', pg_catalog.current_setting('IntervalStyle'),
   'standard_conforming_strings', pg_catalog.current_setting('standard_conforming_strings'),
   'backslash_quote', pg_catalog.current_setting('backslash_quote'),
   'check_function_bodies', pg_catalog.current_setting('check_function_bodies'),

@@ -1,0 +1,30 @@
+package ddl_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/ddl"
+	"tidemark/internal/testserver/postgres"
+)
+
+// testSettings runs statements in sessions whose settings change what the capture reads, or what the statements mean.
+func testSettings(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "settings", "", ddl.Options{})
+	// Functions of a session are described as they are called for the first time.
+	quoting := server.Connect(t, "settings")
+	s.mustIn(quoting, "SET quote_all_identifiers = on")
+	s.mustIn(quoting, "CREATE TABLE a (b int); DO $$ BEGIN EXECUTE 'CREATE TABLE c (d int); ALTER TABLE c ADD e int'; END $$; DROP TABLE a")
+	messages := s.messages()
+	require.Equal(t, []string{"CREATE TABLE a (b int)", "CREATE TABLE c (d int)", "ALTER TABLE c ADD e int", "DROP TABLE a"}, sqls(messages))
+	s.sameAfterReplay(messages, "")
+}
+
+// testAbbreviations has names of time zones that stand for other ones.
+func testAbbreviations(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "abbreviations", "", ddl.Options{})
+	s.must("SET TimeZone = 'UTC'; SET timezone_abbreviations = 'India'; CREATE TABLE t (a timestamptz DEFAULT '2020-01-01 00:00 IST')")
+	require.Contains(t, dump(t, server, s.name), "2019-12-31 18:30:00")
+	s.sameAfterReplay(s.messages(), "")
+}
