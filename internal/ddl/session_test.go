@@ -28,3 +28,22 @@ func testAbbreviations(t *testing.T, server *postgres.Server) {
 	require.Contains(t, dump(t, server, s.name), "2019-12-31 18:30:00")
 	s.sameAfterReplay(s.messages(), "")
 }
+
+// testFixedSnapshot has a table that looks empty to a transaction, because others have filled it since it took its snapshot.
+func testFixedSnapshot(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "fixed_snapshot", "", ddl.Options{})
+	for _, level := range []string{"REPEATABLE READ", "SERIALIZABLE"} {
+		s.must("DROP TABLE IF EXISTS filled, empty_one, unlogged; CREATE TABLE filled (id int PRIMARY KEY); CREATE TABLE empty_one (id int PRIMARY KEY); CREATE UNLOGGED TABLE unlogged (id int)")
+		s.messages()
+		s.must("BEGIN ISOLATION LEVEL " + level + "; SELECT 1")
+		server.MustExec(t, s.name, "INSERT INTO filled VALUES (1); INSERT INTO unlogged VALUES (1)")
+		s.must("ALTER TABLE filled ADD a timestamptz DEFAULT now(), ADD b int; ALTER TABLE filled ADD c double precision DEFAULT random(); ALTER TABLE unlogged SET LOGGED; ALTER TABLE empty_one ADD a timestamptz DEFAULT now(); COMMIT")
+		var inexact []string
+		for _, m := range s.messages() {
+			if m.Inexact != "" {
+				inexact = append(inexact, m.SQL)
+			}
+		}
+		require.Equal(t, []string{"ALTER TABLE filled ADD a timestamptz DEFAULT now(), ADD b int", "ALTER TABLE filled ADD c double precision DEFAULT random()", "ALTER TABLE unlogged SET LOGGED"}, inexact)
+	}
+}

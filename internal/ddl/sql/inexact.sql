@@ -53,13 +53,14 @@ SELECT NOT EXISTS (SELECT FROM t WHERE t.kind = 's' AND tidemark.ddl_of_the_mome
 END
 $tidemark$;
 
--- ddl_empty tells whether a table has no rows at all.
+-- ddl_empty tells whether a table certainly has no rows at all. A transaction that keeps its first snapshot may not see those that others
+-- have written since, which a statement changes all the same.
 CREATE FUNCTION tidemark.ddl_empty(relation oid) RETURNS boolean LANGUAGE plpgsql AS $tidemark$
 DECLARE
   found_one boolean;
 BEGIN
   EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s)', relation::regclass) INTO found_one;
-  RETURN NOT found_one;
+  RETURN NOT found_one AND (current_setting('transaction_isolation') LIKE 'read %' OR pg_relation_size(relation) = 0);
 END
 $tidemark$;
 
