@@ -70,16 +70,20 @@ func (r *run) noteSequences(at segment.LSN, sequences int) {
 	}
 }
 
-// hasSequence reports whether the sequence is restored, or was there for a restore of rows alone.
+// hasSequence reports whether the sequence is restored. For a restore of rows alone it should be there already: all that a chosen table
+// uses are set, and without patterns those that stand by themselves as well.
 func (r *run) hasSequence(s basesnapshot.Sequence) bool {
 	refs := s.UsedBy
 	if s.OwnedBy != nil {
 		refs = append([]basesnapshot.ColumnRef{*s.OwnedBy}, refs...)
 	}
 	if r.o.DataOnly {
-		return slices.ContainsFunc(refs, func(c basesnapshot.ColumnRef) bool {
+		used := slices.ContainsFunc(refs, func(c basesnapshot.ColumnRef) bool {
 			return r.chosen.loads[segment.QualifiedName(c.Namespace, c.Table)]
 		})
+		if used || len(r.chosen.filter) > 0 {
+			return used
+		}
 	}
 	return slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool {
 		return it.Kind == "SEQUENCE" && it.Namespace == s.Namespace && it.Name == s.Name
@@ -149,9 +153,13 @@ func (r *run) sample(ctx context.Context, e *catalog.Entry, states map[string]se
 func (r *run) setSequence(ctx context.Context, conn *pgconn.PgConn, s basesnapshot.Sequence, states ...segment.Sequence) (setBack bool, err error) {
 	name := r.quoted(s.Namespace, s.Name)
 	rows, err := session.Rows(ctx, conn, `
-select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = $1::regclass`, name)
+select s.seqincrement, s.seqmin, s.seqmax, s.seqcycle::int from pg_catalog.pg_sequence s where s.seqrelid = pg_catalog.to_regclass($1)`, name)
 	if err != nil {
 		return false, err
+	}
+	if len(rows) == 0 && r.o.DataOnly {
+		r.note("the target has no sequence " + segment.QualifiedName(s.Namespace, s.Name) + ": its value is not restored")
+		return false, nil
 	}
 	if len(rows) == 0 {
 		return false, errors.New("it is not there")
