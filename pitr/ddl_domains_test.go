@@ -34,3 +34,25 @@ ALTER DOMAIN "S;".word ADD CHECK (VALUE IS NOT NULL AND VALUE <> 'old') NOT VALI
 	w.archive()
 	same("domains_changed", nil)
 }
+
+// TestLargeRowsOlderThanTheirDomainsConstraint has such rows with values that go through temporary tables.
+func TestLargeRowsOlderThanTheirDomainsConstraint(t *testing.T) {
+	w := newWorld(t, "domains_large", `CREATE DOMAIN word AS varchar(9); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN paired AS pair; CREATE DOMAIN bits AS bit(3) NOT NULL;
+CREATE TABLE keyed (id int PRIMARY KEY, w word, p paired, b bits, big text, n int); CREATE TABLE full_row (id int, w word, p paired, b bits, big text, n int); ALTER TABLE full_row REPLICA IDENTITY FULL;
+CREATE TABLE key_too (w word PRIMARY KEY, big text); INSERT INTO key_too VALUES ('old', 'x'), ('other', 'x');
+INSERT INTO keyed SELECT i, 'old', (i, 'x')::pair, B'101', 'x', 1 FROM generate_series(1, 4) i; INSERT INTO full_row SELECT * FROM keyed;
+ALTER DOMAIN word ADD CHECK (VALUE <> 'old') NOT VALID; ALTER DOMAIN paired ADD CHECK ((VALUE).b = 'y') NOT VALID`)
+	w.sql("UPDATE keyed SET n = n + 1, big = repeat(md5('x'), 40000); UPDATE full_row SET n = n + 1, big = repeat(md5('x'), 40000); UPDATE key_too SET big = repeat(md5('x'), 40000)")
+	w.sql("UPDATE keyed SET n = n + 1; UPDATE full_row SET n = n + 1; UPDATE key_too SET w = w || '2' WHERE w = 'other'")
+	w.sql("UPDATE keyed SET w = 'new', b = B'011', big = repeat(md5('y'), 40000) WHERE id < 3; UPDATE full_row SET w = 'new', p = (1, 'y')::pair, big = 'small' WHERE id < 3; UPDATE keyed SET id = id + 10, big = repeat(md5('z'), 40000) WHERE id > 2")
+	w.sql("DELETE FROM full_row WHERE id = 3")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "domains_large_back", func(o *Options) { o.NoFold = true })
+	w.sameRows("domains_large_back")
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("ALTER DOMAIN word ADD CONSTRAINT later CHECK (VALUE <> 'new') NOT VALID")
+	w.sql("UPDATE keyed SET n = n + 1, big = repeat(md5('q'), 40000)")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "domains_large_changed", nil)
+	w.sameRows("domains_large_changed")
+}

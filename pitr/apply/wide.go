@@ -79,7 +79,7 @@ func (w *worker) wideChange(ctx context.Context, t *table, r *segment.Record) er
 	for _, i := range t.plain {
 		if t.sets(r, find, i) {
 			set = append(set, i)
-			assign = append(assign, t.cols[i].sql+" = n."+t.cols[i].sql)
+			assign = append(assign, t.cols[i].sql+" = "+t.cols[i].assigned("t.", "n."+t.cols[i].sql))
 		}
 	}
 	found := make([]string, len(where))
@@ -109,15 +109,18 @@ func (w *worker) wideChange(ctx context.Context, t *table, r *segment.Record) er
 	return w.unstage(ctx)
 }
 
-// stage puts some values of a row into a temporary table of their own, with the columns' names and types, and
-// returns its name. Tables are kept for the next row until the transaction ends. Two of them, each with no
-// column but those needed, hold what one can't: a table has 1,600 columns at most, and a column that gets no
-// value may be of a domain that doesn't take NULL.
+// stage puts some values of a row into a temporary table of their own, with the columns' names and their types, for
+// domains those below them, which take values that are older than a constraint. It returns the table's name. Tables are
+// kept for the next row until the transaction ends. Two of them hold what one can't: a table has 1,600 columns at most.
 func (w *worker) stage(ctx context.Context, t *table, columns []int, row []segment.Value) (string, error) {
-	names := make([]string, len(columns))
+	names, typed := make([]string, len(columns)), make([]string, len(columns))
 	values := make([]segment.Value, len(columns))
 	for n, i := range columns {
-		names[n], values[n] = t.cols[i].sql, row[i]
+		c := &t.cols[i]
+		names[n], typed[n], values[n] = c.sql, c.sql, row[i]
+		if c.base != "" {
+			typed[n] += "::" + c.base + " AS " + c.sql
+		}
 	}
 	list := strings.Join(names, ", ")
 	sum := sha256.Sum256([]byte(t.sql + " " + list))
@@ -128,7 +131,7 @@ func (w *worker) stage(ctx context.Context, t *table, columns []int, row []segme
 		}
 		if w.wide[name] == stageMissing {
 			// CREATE TABLE AS takes types, lengths and collations, and no constraint.
-			if err := w.exec(ctx, "CREATE TEMPORARY TABLE "+strings.TrimPrefix(name, "pg_temp.")+" ON COMMIT DROP AS SELECT "+list+" FROM "+t.sql+" WITH NO DATA"); err != nil {
+			if err := w.exec(ctx, "CREATE TEMPORARY TABLE "+strings.TrimPrefix(name, "pg_temp.")+" ON COMMIT DROP AS SELECT "+strings.Join(typed, ", ")+" FROM "+t.sql+" WITH NO DATA"); err != nil {
 				return "", err
 			}
 		}
