@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tidemark/internal/ddl"
 	"tidemark/segment"
 )
 
@@ -129,4 +130,25 @@ where c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::r
   and c.relkind in ('r', 'p', 'm') and c.relispopulated and c.relnatts > 0
   and query_to_xml(format('select from %s limit 1', c.oid::regclass), false, false, '')::text ~ '<row'
   and not exists (select from pg_statistic s where s.starelid = c.oid)`)
+}
+
+// TestIdentityOfAnotherCollation: what an index tells apart in its own collation its column's may take for equal.
+func TestIdentityOfAnotherCollation(t *testing.T) {
+	w := newWorld(t, "collated", `CREATE SCHEMA "of its own"; CREATE COLLATION "of its own".blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE t (name text COLLATE "of its own".blind NOT NULL, n int NOT NULL, v int, big text); CREATE UNIQUE INDEX u ON t (n, name COLLATE "C"); ALTER TABLE t REPLICA IDENTITY USING INDEX u;
+CREATE TABLE k (name text NOT NULL, v int); CREATE UNIQUE INDEX k_name ON k (name COLLATE "of its own".blind); ALTER TABLE k REPLICA IDENTITY USING INDEX k_name;
+CREATE TABLE f (name text COLLATE "of its own".blind, v int); CREATE INDEX f_name ON f (name COLLATE "C"); ALTER TABLE f REPLICA IDENTITY FULL;
+INSERT INTO t SELECT c || i, i % 3, i FROM generate_series(1, 30) i, unnest(array['a', 'A']) c; INSERT INTO k SELECT 'n' || i, i FROM generate_series(1, 30) i; INSERT INTO f SELECT name, v FROM t`)
+	w.sql("UPDATE t SET v = v + 1 WHERE name = 'a1' COLLATE \"C\"; UPDATE t SET v = v + 1; UPDATE t SET name = name || 'x' WHERE v % 4 = 0; DELETE FROM t WHERE name < 'B' COLLATE \"C\" AND v % 5 = 0")
+	w.sql("UPDATE t SET big = repeat(md5('x'), 40000) WHERE name = 'a1' COLLATE \"C\"")
+	w.sql("UPDATE k SET name = upper(name), v = v + 1; UPDATE k SET v = v + 1; DELETE FROM k WHERE v % 3 = 0; UPDATE f SET v = v + 1; DELETE FROM f WHERE v % 3 = 0 AND name < 'B' COLLATE \"C\"")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "collated_back", nil)
+	w.sameRows("collated_back")
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("CREATE TABLE later (id int)")
+	w.sql("UPDATE t SET v = v + 1; UPDATE k SET v = v + 1; UPDATE f SET v = v + 1")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "collated_changed", nil)
+	w.sameRows("collated_changed")
 }

@@ -40,7 +40,7 @@ func (t *table) many(s *statement, find byte, set, where []int) string {
 		assign[n] = t.cols[i].sql + " = " + t.cols[i].assigned("t.", value(n))
 	}
 	for n, i := range where {
-		condition[n] = "t." + t.cols[i].sql + " " + t.cols[i].equality + " " + value(len(set)+n)
+		condition[n] = t.cols[i].equals("t.", value(len(set)+n))
 	}
 	from := "ROWS FROM (pg_catalog.unnest(" + strings.Join(params, "), pg_catalog.unnest(") + ")) WITH ORDINALITY AS x(" + strings.Join(columns, ", ") + ", n)"
 	return t.rowSQL(s.op, assign, from, strings.Join(condition, " AND ")) + " RETURNING x.n"

@@ -220,7 +220,7 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 	if find != byImage && t.indexed(where) {
 		parts := make([]string, len(where))
 		for n, i := range where {
-			parts[n] = "t." + t.cols[i].sql + " " + t.cols[i].equality + " " + values[n]
+			parts[n] = t.cols[i].equals("t.", values[n])
 		}
 		return strings.Join(parts, " AND ")
 	}
@@ -229,7 +229,7 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 	for n, i := range where {
 		names[n] = "s." + t.cols[i].sql
 		if slices.Contains(t.narrow, i) && (find != byImage || r.Old[i].Kind != segment.Null) {
-			parts = append(parts, names[n]+" "+t.cols[i].equality+" "+values[n])
+			parts = append(parts, t.cols[i].equals("s.", values[n]))
 		}
 		if base := t.cols[i].base; base != "" {
 			names[n], images[n] = names[n]+"::"+base, values[n]+"::"+base

@@ -23,6 +23,12 @@ type column struct {
 	derived  bool   // generated on the target: follows from the other columns
 	kind     pgbinary.Kind
 	equality string // qualified operator of an index on it, such as OPERATOR("pg_catalog".=); "" if none is known
+	collate  string // COLLATE for that operator's right side, where the index has another collation than the column; else ""
+}
+
+// equals is the condition that an index on the column finds a value by.
+func (c *column) equals(row, value string) string {
+	return row + c.sql + " " + c.equality + " " + value + c.collate
 }
 
 // table is a table of the target as one definition in the stream sees it.
@@ -343,9 +349,9 @@ func (a *Applier) otherSchemas(namespace string, source uint32) []string {
 	return schemas
 }
 
-// indexQuery gives the columns of the indexes that can find a row by equality, and the operators of
-// their operator classes: with an empty search_path a plain = may find another one, or none. The operators stand in a
-// query of their own: a join of nine tables takes longer to plan than to run, and this runs after every schema change.
+// indexQuery gives the columns of the indexes that can find a row by equality, with the operators of their operator
+// classes and their collations where the column has another: with an empty search_path a plain = may find another operator, or
+// none, and what is unique in one collation isn't in another. The operators stand in a query of their own: a join of nine tables takes longer to plan than to run, and this runs after every schema change.
 const indexQuery = `
 select i.indexrelid::text, (i.indisunique and am.amname = 'btree')::int::text, i.indisprimary::int::text, a.attname,
        (select 'OPERATOR(' || quote_ident(opn.nspname) || '.' || op.oprname || ')'
@@ -354,11 +360,14 @@ select i.indexrelid::text, (i.indisunique and am.amname = 'btree')::int::text, i
          and ao.amoppurpose = 's' and ao.amopstrategy = case am.amname when 'btree' then 3 else 1 end
         join pg_catalog.pg_operator op on op.oid = ao.amopopr
         join pg_catalog.pg_namespace opn on opn.oid = op.oprnamespace
-        where oc.oid = x.opclass)
+        where oc.oid = x.opclass),
+       (select ' COLLATE ' || quote_ident(con.nspname) || '.' || quote_ident(co.collname)
+        from pg_catalog.pg_collation co join pg_catalog.pg_namespace con on con.oid = co.collnamespace
+        where co.oid = x.coll and co.oid <> a.attcollation)
 from pg_catalog.pg_index i
 join pg_catalog.pg_class ic on ic.oid = i.indexrelid
 join pg_catalog.pg_am am on am.oid = ic.relam
-cross join lateral unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality x(attnum, opclass, ord)
+cross join lateral unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) with ordinality x(attnum, opclass, coll, ord)
 join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = x.attnum
 where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and i.indexprs is null and am.amname in ('btree', 'hash') and x.opclass is not null
 order by i.indexrelid, x.ord`
@@ -368,6 +377,7 @@ type index struct {
 	unique, primary bool
 	columns         []int
 	equality        []string
+	collate         []string
 }
 
 func (a *Applier) readIndexes(ctx context.Context, oid uint32, t *table) error {
@@ -386,6 +396,7 @@ func (a *Applier) readIndexes(ctx context.Context, oid uint32, t *table) error {
 		i := slices.IndexFunc(t.cols, func(c column) bool { return c.name == string(row[3]) && !c.derived })
 		x.columns = append(x.columns, i)
 		x.equality = append(x.equality, string(row[4]))
+		x.collate = append(x.collate, string(row[5]))
 	}
 	return a.readCommutes(ctx, t, t.chooseIndexes(indexes))
 }
@@ -423,7 +434,7 @@ func (t *table) chooseIndexes(indexes []index) (keyed bool) {
 	// Without an index on the key the operators of others must not stand for it.
 	for i := range t.cols {
 		if !slices.Contains(t.narrow, i) {
-			t.cols[i].equality = ""
+			t.cols[i].equality, t.cols[i].collate = "", ""
 		}
 	}
 	return false
@@ -431,7 +442,7 @@ func (t *table) chooseIndexes(indexes []index) (keyed bool) {
 
 func (t *table) setEquality(x index) {
 	for n, i := range x.columns {
-		t.cols[i].equality = x.equality[n]
+		t.cols[i].equality, t.cols[i].collate = x.equality[n], x.collate[n]
 	}
 }
 
