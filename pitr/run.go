@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -262,6 +263,9 @@ func (r *run) omissions() {
 		} else if m.Name == "" && len(r.chosen.filter) == 0 {
 			r.note(m.Kind + " are not in the archive")
 		}
+	}
+	if only := r.history.Begins.Tables; len(only) > 0 && r.plan.SchemaChanges > 0 && !r.o.DataOnly {
+		r.note("the archive holds rows of tables that match " + strings.Join(only, ", ") + ": others that were made after the base snapshot have none")
 	}
 }
 

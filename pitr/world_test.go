@@ -66,13 +66,19 @@ const testPublication = "tidemark"
 // newWorld makes a database with a schema and archives its base snapshot.
 func newWorld(t *testing.T, name, schema string) *world {
 	t.Helper()
+	return newListedWorld(t, name, schema, "FOR ALL TABLES")
+}
+
+// newListedWorld is newWorld with an archive that holds only some tables: the publication's, which match the patterns.
+func newListedWorld(t *testing.T, name, schema, published string, tables ...string) *world {
+	t.Helper()
 	ctx := t.Context()
 	server.CreateDatabase(t, name)
 	store, err := objectstore.Open(ctx, "mem://"+name+uuid.NewString())
 	require.NoError(t, err)
 	w := &world{t: t, db: name, conn: server.Connect(t, name), store: store, tx: 3, part: 64 << 10, known: map[uint32]*segment.Relation{}, types: map[uint32]segment.TypeDef{}}
 	w.sql(schema)
-	w.sql("CREATE PUBLICATION " + testPublication + " FOR ALL TABLES")
+	w.sql("CREATE PUBLICATION " + testPublication + " " + published)
 	w.id = catalog.Identity{ID: uuid.NewString(), Made: time.Now().UTC().Truncate(time.Microsecond), Slot: name, Database: name}
 	w.log, err = catalog.Create(ctx, store, w.id)
 	require.NoError(t, err)
@@ -83,7 +89,7 @@ func newWorld(t *testing.T, name, schema string) *world {
 	})
 	w.end = lsn(t, at)
 	w.append(catalog.Entry{Kind: catalog.KindHistory, History: 1, From: w.end, To: w.end, Begins: &catalog.History{
-		Timeline: 1, ServerVersion: 150000, Database: name, Encoding: "UTF8", Slot: name, Publication: testPublication, Reason: "test"}})
+		Timeline: 1, ServerVersion: 150000, Database: name, Encoding: "UTF8", Slot: name, Publication: testPublication, Tables: tables, Reason: "test"}})
 	w.append(catalog.Entry{Kind: catalog.KindWriter, Epoch: 1, Writer: &catalog.Writer{Instance: "test", Version: "test", Timeline: 1}})
 	w.snapshot()
 	return w

@@ -160,7 +160,7 @@ func (s *source) checkRole() (list []Finding) {
 	}
 	if len(s.patterns) == 0 {
 		list = append(list, Finding{"all_tables", false, f.Role,
-			"only a superuser can publish ALL TABLES: tables made later are not archived until they are added to the publication",
+			"only a superuser can publish ALL TABLES: a table made later is added to the publication a moment after, with a base snapshot, and only if the role owns it",
 			"CREATE PUBLICATION " + pgx.Identifier{s.cfg.Publication}.Sanitize() + " FOR ALL TABLES"})
 	}
 	return list

@@ -114,12 +114,29 @@ func (s *source) checkPublication() (list []Finding) {
 				fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE ONLY %[2]s", name, quoted[t.OID], name)})
 		}
 	}
-	return append(list, s.checkMembers(name)...)
+	return append(list, s.checkMembers()...)
 }
 
 // checkMembers looks for wanted tables that the publication lacks. Where an archive goes on already,
 // such a table is no reason to stop archiving the others.
-func (s *source) checkMembers(name string) (list []Finding) {
+func (s *source) checkMembers() (list []Finding) {
+	for _, t := range s.uncovered() {
+		problem := t.Quoted + " is not published; if that is meant, name the tables with --table"
+		if len(s.patterns) > 0 {
+			problem = t.Quoted + " is not published, and --table asks for it"
+		}
+		list = append(list, Finding{"publication_table", s.slot == nil, s.pub.Name, problem, s.addTable(t)})
+	}
+	return list
+}
+
+// addTable returns the statement that adds a table to the publication.
+func (s *source) addTable(t *sourceTable) string {
+	return "ALTER PUBLICATION " + pgx.Identifier{s.pub.Name}.Sanitize() + " ADD TABLE ONLY " + t.Quoted
+}
+
+// uncovered returns the wanted tables that a listed publication lacks.
+func (s *source) uncovered() (list []*sourceTable) {
 	if s.pub.AllTables {
 		return nil
 	}
@@ -132,9 +149,7 @@ func (s *source) checkMembers(name string) (list []Finding) {
 	}
 	for _, t := range s.listed() {
 		if !s.covers(t, member, schema) {
-			list = append(list, Finding{"publication_table", s.slot == nil, s.pub.Name,
-				t.Quoted + " is not published; if that is meant, name the tables with --table",
-				"ALTER PUBLICATION " + name + " ADD TABLE ONLY " + t.Quoted})
+			list = append(list, t)
 		}
 	}
 	return list

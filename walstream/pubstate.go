@@ -146,6 +146,9 @@ func (s *PublicationState) sameRow(o *PublicationState) bool {
 	return s.OID == o.OID && s.Row == o.Row && s.All == o.All && s.Publish == o.Publish && s.Extra == o.Extra
 }
 
+// Gate differs between readings of a listed publication whose members, or tables that may become some, may differ.
+func (s *PublicationState) Gate() string { return s.gate }
+
 // Same reports whether nothing has changed between two readings, of which one may have been recorded.
 func (s *PublicationState) Same(o *PublicationState) bool { return s.sameRow(o) && s.Hash == o.Hash }
 

@@ -28,12 +28,16 @@ type watched struct {
 	Unseen      string                      `json:"unseen,omitempty"`  // captureState.Unseen
 	Key         string                      `json:"key,omitempty"`     // ddl.KeyID; "": there is no key, or none for this role
 	KeySince    segment.LSN                 `json:"key_since,omitzero"`
+	Outside     []outsideTable              `json:"outside,omitempty"` // tables that the archive is to hold and that are not published
 }
 
 // text is how the catalog keeps it.
 func (w watched) text() (string, error) {
 	if w.Publication != nil {
 		w.Publication = w.Publication.Recorded()
+	}
+	if len(w.Outside) > maxOutside {
+		w.Outside = nil // the next START finds them anew
 	}
 	data, err := json.Marshal(w)
 	return string(data), err
@@ -63,6 +67,7 @@ type watch struct {
 
 	lasting lastingWatch
 	passage passage
+	joining joinWatch
 
 	// narrowSince is since when the publication sends less than everything; zero: it doesn't.
 	narrowSince time.Time
@@ -276,6 +281,11 @@ func (w *watch) look(ctx context.Context, thorough bool) error {
 			ranges = append(ranges, catalog.Inexact{From: w.good, Tables: c.Tables, Reason: c.Reason})
 		}
 	}
+	joined, err := w.join(ctx, &now, thorough)
+	if err != nil {
+		return err
+	}
+	ranges = append(ranges, joined...)
 	reason, err := w.lookAtSchema(ctx, &now, flush, thorough)
 	if err != nil {
 		return &sourceError{err}
@@ -287,10 +297,10 @@ func (w *watch) look(ctx context.Context, thorough bool) error {
 		return err
 	}
 	w.keys.learn(w.capture.key, now.KeySince, flush)
-	if !pub.Pending {
+	if !now.Publication.Pending {
 		w.good = max(w.good, flush)
 	}
-	return w.usable(pub)
+	return w.usable(now.Publication)
 }
 
 // holds reports whether the publication sends less than everything since a moment ago: it is not judged yet.
