@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"tidemark/internal/fault"
@@ -52,38 +53,72 @@ func (l *Log) Append(ctx context.Context, build func(*View) (Entry, error)) (Ent
 
 // unsure is an append whose outcome the store did not tell.
 type unsure struct {
-	view  *View // that it was built on
-	entry Entry
+	view   *View // that it was built on
+	entry  Entry // as it was built; once it landed, as it is stored
+	landed bool
+}
+
+// maxUnsure is how many appends are remembered that landed unsure and were not asked for again: more than a process has under way.
+const maxUnsure = 16
+
+// doubt remembers an append that failed. Each of several callers may have one.
+func (l *Log) doubt(v *View, e Entry) {
+	l.unsure = slices.DeleteFunc(l.unsure, func(u unsure) bool { return saysTheSame(u.entry, e) })
+	l.unsure = append(l.unsure, unsure{view: v, entry: e})
+	l.unsure = l.unsure[max(0, len(l.unsure)-maxUnsure):]
 }
 
 // resolve answers an Append that repeats an unsure one whose entry turned out to have landed: it was
-// read by a Refresh since. The build must be asked with the view of then, for the new one holds the entry.
+// read since, by a Refresh or an Append of something else.
 func (l *Log) resolve(ctx context.Context, build func(*View) (Entry, error)) (Entry, bool, error) {
-	u := l.unsure
-	if u == nil || l.state.Seq < u.entry.Seq {
-		return Entry{}, false, nil
-	}
-	found, ok, err := l.view.Load().Entry(ctx, u.entry.Seq)
-	if err != nil {
+	if err := l.findUnsure(ctx); err != nil {
 		return Entry{}, false, err
 	}
-	l.unsure = nil
-	if !ok || !saysTheSame(found, u.entry) {
-		return Entry{}, false, nil
+	for i, u := range l.unsure {
+		if u.landed && u.isOf(build) {
+			l.unsure = slices.Delete(l.unsure, i, i+1)
+			return u.entry, true, nil
+		}
 	}
+	return Entry{}, false, nil
+}
+
+// findUnsure looks what became of the unsure entries whose places are taken by now, and forgets those that did not land.
+func (l *Log) findUnsure(ctx context.Context) error {
+	var left []unsure
+	for _, u := range l.unsure {
+		if !u.landed && u.entry.Seq <= l.state.Seq {
+			found, ok, err := l.view.Load().Entry(ctx, u.entry.Seq)
+			if err != nil {
+				return err
+			}
+			if !ok || !saysTheSame(found, u.entry) {
+				continue
+			}
+			u.entry, u.landed = found, true
+		}
+		left = append(left, u)
+	}
+	l.unsure = left
+	return nil
+}
+
+// isOf reports whether an entry that landed is what build makes. It is asked with the view of then, for the new one holds
+// the entry.
+func (u unsure) isOf(build func(*View) (Entry, error)) bool {
 	e, err := build(u.view)
 	if err != nil {
-		return Entry{}, false, nil // it is another entry: the build for the newest view decides
+		return false // it is another entry: the build for the newest view decides
 	}
 	e.complete(u.view, u.entry.At)
-	if e.check() != nil || e.Kind != found.Kind {
-		return Entry{}, false, nil
+	if e.check() != nil || e.Kind != u.entry.Kind {
+		return false
 	}
-	e.setRunningMax(found.runningMax())
+	e.setRunningMax(u.entry.runningMax())
 	if e.Kind == KindSnapshot {
-		e.Snapshot.RunningMax = found.Snapshot.RunningMax
+		e.Snapshot.RunningMax = u.entry.Snapshot.RunningMax
 	}
-	return found, saysTheSame(e, found), nil
+	return saysTheSame(e, u.entry)
 }
 
 // attempt tries once. done is false if another appender was faster.
@@ -102,7 +137,7 @@ func (l *Log) attempt(ctx context.Context, build func(*View) (Entry, error)) (e 
 		return l.lost(ctx, e, object)
 	}
 	if err != nil {
-		l.unsure = &unsure{view: v, entry: e}
+		l.doubt(v, e)
 		return e, false, fmt.Errorf("appending to the catalog: %w", err)
 	}
 	return e, true, l.land(line)
@@ -113,7 +148,7 @@ func (l *Log) lost(ctx context.Context, e Entry, object []byte) (Entry, bool, er
 	key := logKey(e.Seq)
 	found, err := readAll(ctx, l.lib.store, key)
 	if err != nil {
-		l.unsure = &unsure{view: l.view.Load(), entry: e}
+		l.doubt(l.view.Load(), e)
 		return e, false, err
 	}
 	line, _, err := decodeLogObject(key, found)
@@ -133,12 +168,12 @@ func (l *Log) lost(ctx context.Context, e Entry, object []byte) (Entry, bool, er
 	return e, false, l.catchUp(ctx)
 }
 
-// land adds our own line to the log.
+// land adds our own line to the log. An unsure append of the same place was this one, or did not land.
 func (l *Log) land(line []byte) error {
-	l.unsure = nil
 	if err := l.advance([][]byte{line}); err != nil {
 		return err
 	}
+	l.unsure = slices.DeleteFunc(l.unsure, func(u unsure) bool { return u.entry.Seq == l.state.Seq })
 	if n := len(l.due); n > 0 && l.due[n-1].seq == l.state.Seq {
 		l.due[n-1].own = true
 	}

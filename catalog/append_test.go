@@ -97,6 +97,46 @@ func TestLostAnswerThenAnother(t *testing.T) {
 	require.EqualValues(t, 5, l.View().Head().Seq)
 }
 
+// TestLostAnswerThenAnotherOfOurOwn: the entry landed unseen, and the same process appended something else before it asked again.
+func TestLostAnswerThenAnotherOfOurOwn(t *testing.T) {
+	for name, between := range map[string]func(*faulty.Store, *Log){
+		"sure": func(_ *faulty.Store, l *Log) {
+			put(t, l, hold("a"))
+			put(t, l, snapshotAt(1, 0x1000, "s2", 0))
+		},
+		"as unsure": func(store *faulty.Store, l *Log) {
+			for _, when := range []faulty.When{faulty.Before, faulty.After} {
+				store.FailPut(1, when)
+				_, err := l.Append(t.Context(), func(*View) (Entry, error) { return snapshotAt(1, 0x1000, "s2", 0), nil })
+				require.Error(t, err)
+			}
+			put(t, l, snapshotAt(1, 0x1000, "s2", 0))
+			put(t, l, hold("a"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := faulty.New(objectstore.NewMem())
+			l := begun(t, store)
+			for i, e := range []Entry{nextSegment(l.View()), claim()} {
+				store.FailPut(1, faulty.After)
+				_, err := l.Append(t.Context(), func(*View) (Entry, error) { return e, nil })
+				require.Error(t, err)
+				if i == 0 {
+					between(store, l)
+				} else {
+					put(t, l, hold("b"))
+				}
+				stored := put(t, l, e)
+				require.EqualValues(t, 4+3*i, stored.Seq)
+			}
+			require.EqualValues(t, 8, l.View().Head().Seq)
+			require.EqualValues(t, 2, l.View().Epoch().Epoch)
+			require.Empty(t, l.unsure)
+			require.Empty(t, verified(t, store))
+		})
+	}
+}
+
 func TestPutThatDidNotLand(t *testing.T) {
 	store := faulty.New(objectstore.NewMem())
 	l := begun(t, store)

@@ -22,7 +22,7 @@ type Log struct {
 	fold
 
 	due    []dueRoot // ascending
-	unsure *unsure
+	unsure []unsure
 	lag    atomic.Pointer[error]
 }
 

@@ -132,21 +132,21 @@ func readIndex(ctx context.Context, store objectstore.Store, s *catalog.Segment)
 // claim appends a writer entry: the epoch of this START. Entries of older epochs are void from then on.
 // source is what the next START is to compare with.
 func (r *runner) claim(ctx context.Context, timeline int32, source string) (uint64, error) {
-	var before *catalog.View
 	e, err := r.catalog.Append(ctx, func(v *catalog.View) (catalog.Entry, error) {
-		before = v
-		if r.claimed != 0 && v.Epoch().Epoch != r.claimed {
+		newest := v.Epoch()
+		switch own := newest.Writer.Instance == r.instance.id; {
+		case own: // perhaps by a claim whose answer was lost
+		case r.claimed != 0:
 			return catalog.Entry{}, fault.New(fault.Conflict, "only one archiver may write to an archive: stop the other, or give this one an archive of its own", "another archiver has taken over this archive")
+		default:
+			r.before, r.claimedAt = v, time.Now()
 		}
 		w := r.writer(timeline, false)
 		w.Source = source
-		return catalog.Entry{Kind: catalog.KindWriter, Epoch: v.Epoch().Epoch + 1, Writer: w}, nil
+		return catalog.Entry{Kind: catalog.KindWriter, Epoch: newest.Epoch + 1, Writer: w}, nil
 	})
 	if err != nil {
 		return 0, err
-	}
-	if r.claimed == 0 {
-		r.before, r.claimedAt = before, time.Now()
 	}
 	r.claimed = e.Epoch
 	return e.Epoch, nil
