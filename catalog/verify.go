@@ -100,12 +100,9 @@ func (c *checker) findHead(ctx context.Context) error {
 		c.head = c.logs[len(c.logs)-1]
 	}
 	if c.archive == "" && len(c.logs) > 0 {
-		key := logKey(c.logs[0])
-		if data, err := readAll(ctx, c.store, key); err == nil {
-			if line, _, err := decodeLogObject(key, data); err == nil {
-				e, _ := decodeEntry(line)
-				c.archive = e.Archive
-			}
+		var err error
+		if c.archive, err = archiveOf(ctx, c.store, logKey(c.logs[0])); err != nil {
+			return err
 		}
 	}
 	for seq := range c.roots {

@@ -15,7 +15,12 @@ import (
 )
 
 // unreferenced is what is said of an object that nothing names.
-const unreferenced = "no entry of the catalog names it: an upload that never got there, or one under way"
+func (v *verifier) unreferenced() string {
+	if v.report.cut != "" {
+		return "no entry before the first that is lost names it"
+	}
+	return "no entry of the catalog names it: an upload that never got there, or one under way"
+}
 
 // present compares a list of the store's objects with what the catalog names. Both come in the order
 // of the keys, so that nothing has to be remembered.
@@ -38,7 +43,7 @@ func (v *verifier) presentSegments(ctx context.Context, h catalog.HistoryPoint, 
 	// skipTo notes what is listed before key, and returns the listed object of that key.
 	skipTo := func(key string) (objectstore.Info, bool) {
 		for more && err == nil && (key == "" || info.Key < key) {
-			v.note(Note{Object: info.Key, Size: info.Size, Note: unreferenced})
+			v.note(Note{Object: info.Key, Size: info.Size, Note: v.unreferenced()})
 			info, err, more = next()
 		}
 		if !more || err != nil || info.Key != key {
@@ -102,7 +107,7 @@ func (v *verifier) presentSnapshots(ctx context.Context) error {
 			return err
 		}
 		if !named[info.Key] && !unread[folder(info.Key)] {
-			v.note(Note{Object: info.Key, Size: info.Size, Note: unreferenced})
+			v.note(Note{Object: info.Key, Size: info.Size, Note: v.unreferenced()})
 		}
 	}
 	return nil

@@ -60,7 +60,7 @@ type Note struct {
 type Report struct {
 	Archive      string           `json:"archive"` // id, "" if archive.json can't be read
 	Level        Level            `json:"level"`
-	Entries      uint64           `json:"entries"`      // of the catalog
+	Entries      uint64           `json:"entries"`      // of the catalog, as far as it can be read
 	Segments     int64            `json:"segments"`     // looked at
 	Snapshots    int64            `json:"snapshots"`    // looked at
 	Objects      int64            `json:"objects"`      // of segments and snapshots
@@ -71,6 +71,8 @@ type Report struct {
 	Notes        []Note           `json:"notes"`
 	NotesLeftOut int64            `json:"notes_left_out,omitempty"` // beyond the first 1,000
 	Windows      []catalog.Window `json:"windows"`                  // what can be restored without any damaged object
+
+	cut string // key of the first entry that is lost: the catalog is read up to there; "" if it is whole
 }
 
 // OK reports whether nothing is damaged.
@@ -132,13 +134,30 @@ func (v *verifier) catalog(ctx context.Context) error {
 		return err
 	}
 	// A damaged book or root only repeats the log: without it, the log is read instead.
-	log, err := catalog.Open(ctx, without{v.store, hidden})
+	store := without{v.store, hidden}
+	log, err := catalog.Open(ctx, store)
+	if err == nil {
+		v.look(log.View())
+		return nil
+	}
+	if err := v.catalogDamage(err); err != nil {
+		return err
+	}
+	view, cut, err := catalog.OpenIntact(ctx, store)
 	if err != nil {
 		return v.catalogDamage(err)
 	}
-	v.view = log.View()
-	v.report.Archive, v.report.Entries = v.view.Identity().ID, v.view.Head().Seq
+	v.report.cut = cut
+	if view.Head().Seq > 0 {
+		v.look(view)
+	}
 	return nil
+}
+
+// look takes a catalog, or what is left of it, for what the objects are compared with.
+func (v *verifier) look(view *catalog.View) {
+	v.view = view
+	v.report.Archive, v.report.Entries = view.Identity().ID, view.Head().Seq
 }
 
 // catalogDamage takes damage that the catalog's own verification found, too, out of an error. Any other
@@ -305,6 +324,10 @@ func (r *Report) Err() error {
 	switch {
 	case r.Entries == 0:
 		hint = catalog.HintLost
+	case r.cut != "":
+		hint = "put the object back from a copy; without it, the windows that are still good can be restored from a copy of the archive that lacks " + r.cut + " and all entries after it"
+	case slices.ContainsFunc(r.Damage, func(d Damage) bool { return d.Object == "archive.json" }):
+		hint = "put archive.json back from a copy of the archive: nothing can be restored without it, and the windows that are still good with it"
 	case !slices.ContainsFunc(r.Damage, func(d Damage) bool { return !d.Derived }):
 		hint = "nothing is lost: what is damaged only repeats the catalog's log. Keep a copy of the object elsewhere and remove it, and the log is read instead"
 	}

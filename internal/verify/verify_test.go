@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -197,6 +198,74 @@ func TestLostCatalogIsFound(t *testing.T) {
 			require.Contains(t, fault.HintOf(r.Err()), "catalog")
 		}
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "archive.json")))
+	}
+}
+
+// TestWindowsOfADamagedCatalog: what its intact part gives is still good, up to the newest root and on to the first entry that is lost.
+func TestWindowsOfADamagedCatalog(t *testing.T) {
+	dir := t.TempDir()
+	store, err := objectstore.Open(context.Background(), dir)
+	require.NoError(t, err)
+	a := testarchive.New(t, store) // entry 3 is the base snapshot, and has the newest root
+	for range 4 {
+		a.Segment(3, 0, "")
+	}
+	log, err := catalog.Open(context.Background(), store)
+	require.NoError(t, err)
+	whole := log.View().Windows()
+	require.Len(t, whole, 1)
+	segments := map[uint64]catalog.Entry{}
+	for e, err := range log.View().Entries(context.Background(), catalog.Range{History: 1}) {
+		require.NoError(t, err)
+		segments[e.Seq] = e
+	}
+	require.Len(t, segments, 4)
+	through := func(seq uint64) []catalog.Window {
+		w := whole[0]
+		w.To, w.ToTime = w.From, w.FromTime
+		if e, ok := segments[seq]; ok {
+			w.To, w.ToTime = e.To, max(w.FromTime, e.Segment.RunningMax)
+		}
+		return []catalog.Window{w}
+	}
+	logKey := func(seq uint64) string { return fmt.Sprintf("catalog/log/%020d/%020d", 0, seq) }
+
+	for key, missing := range map[string]uint64{logKey(4): 3, logKey(5): 4, logKey(6): 5, logKey(7): 6, logKey(2): 7, "archive.json": 7} {
+		path := filepath.Join(dir, key)
+		sound, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, cut := range []bool{false, true} {
+			want := missing
+			require.NoError(t, os.RemoveAll(path))
+			if cut {
+				replace(t, path, sound[:len(sound)/2])
+				if key != logKey(7) {
+					want = 7 // the newest entry carries the line
+				}
+			} else if key == logKey(7) {
+				continue // an end that was cut off before the next root: nothing tells
+			}
+			for _, level := range []Level{LevelCatalog, LevelDecode} {
+				r := run(t, store, level)
+				require.Equal(t, []string{key}, keysOf(r))
+				require.Equal(t, through(want), r.Windows, key)
+				require.Equal(t, want, r.Entries)
+				require.Len(t, r.Notes, 7-int(want), "what the rest named")
+				require.Equal(t, fault.Damage, fault.CodeOf(r.Err()))
+				if want < 7 {
+					require.Contains(t, fault.HintOf(r.Err()), logKey(want+1))
+				}
+			}
+		}
+		replace(t, path, sound)
+	}
+	require.Empty(t, run(t, store, LevelDecode).Damage)
+
+	for lost := uint64(7); lost > 3; lost-- { // an archive without the lost entry and the later ones opens, with just these windows
+		require.NoError(t, os.Remove(filepath.Join(dir, logKey(lost))))
+		rest, err := catalog.Open(context.Background(), store)
+		require.NoError(t, err)
+		require.Equal(t, through(lost-1), rest.View().Windows())
 	}
 }
 
