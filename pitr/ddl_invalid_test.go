@@ -186,3 +186,19 @@ CREATE EVENT TRIGGER "00_hold" ON ddl_command_end WHEN TAG IN ('CREATE INDEX') E
 	const indexes = "SELECT string_agg(pg_get_indexdef(indexrelid), '; ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = 't'::regclass"
 	require.Equal(t, server.MustQuery(t, "dropped_early", indexes), server.MustQuery(t, "dropped_early_1", indexes))
 }
+
+// The server gives an index another name than the one that an invalid index has, which no restore knows. It has that name there, too, and
+// what happens to either of them later happens to the right one.
+func TestNamesChosenBesideInvalidIndexes(t *testing.T) {
+	w := newWorld(t, "chosen", `CREATE TABLE t (id int PRIMARY KEY, email text); INSERT INTO t VALUES (1, 'x'), (2, 'x');
+CREATE TABLE "Odd ""on" (id int PRIMARY KEY, "on" text); CREATE TABLE p (id int, at text) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); ALTER TABLE p1 REPLICA IDENTITY FULL`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	_, err := w.conn.PgConn().Exec(context.Background(), "CREATE UNIQUE INDEX CONCURRENTLY t_email_idx ON t (email)").ReadAll()
+	require.Error(t, err)
+	w.sql(`CREATE INDEX ON t (email); CREATE /* on */ INDEX ON ONLY "Odd ""on" (("on" || 'INDEX ON')); CREATE INDEX "index" ON t ("email") WHERE email <> 'index on'; CREATE INDEX ON p (at)`)
+	w.sql("DROP INDEX t_email_idx; COMMENT ON INDEX t_email_idx1 IS 'the good one'")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "chosen_into", nil)
+	require.Equal(t, "the good one", server.MustQuery(t, "chosen_into", "SELECT obj_description('t_email_idx1'::regclass)"))
+	w.sameSchema("chosen_into")
+}

@@ -84,7 +84,7 @@ var formCases = []formCase{
 	{run: "-- first; a comment\n/* and ; another */ CREATE TABLE c1 (a int) ; -- behind\n", want: []string{"CREATE TABLE c1 (a int)"}},
 	{
 		run:  "CREATE TABLE m1 (a int); INSERT INTO m1 VALUES (1); CREATE INDEX ON m1 (a); SELECT 1; ALTER TABLE m1 RENAME a TO \"B;\"; CREATE ROLE nobody_special; GRANT SELECT ON m1 TO PUBLIC;;",
-		want: []string{"CREATE TABLE m1 (a int)", "CREATE INDEX ON m1 (a)", "ALTER TABLE m1 RENAME a TO \"B;\"", "GRANT SELECT ON m1 TO PUBLIC"},
+		want: []string{"CREATE TABLE m1 (a int)", "CREATE INDEX m1_a_idx ON m1 (a)", "ALTER TABLE m1 RENAME a TO \"B;\"", "GRANT SELECT ON m1 TO PUBLIC"},
 	},
 	{
 		run:  "BEGIN; CREATE TABLE s1 (a int); SAVEPOINT p; CREATE TABLE s2 (a int); ROLLBACK TO p; CREATE TABLE s3 (a int); SAVEPOINT q; CREATE TABLE s4 (a int); RELEASE q; CREATE TABLE s5 (a int); COMMIT; CREATE TABLE s6 (a int)",

@@ -285,7 +285,7 @@ func testLong(t *testing.T, server *postgres.Server) {
 	var text strings.Builder
 	want := []string{}
 	for i := range 100 {
-		for _, sql := range []string{fmt.Sprintf("CREATE TABLE t%d (a int PRIMARY KEY, b text DEFAULT 'x;%d')", i, i), fmt.Sprintf("CREATE INDEX ON t%d (b)", i), fmt.Sprintf("COMMENT ON TABLE t%d IS $$x;y$$", i)} {
+		for _, sql := range []string{fmt.Sprintf("CREATE TABLE t%d (a int PRIMARY KEY, b text DEFAULT 'x;%d')", i, i), fmt.Sprintf("CREATE INDEX i%d ON t%d (b)", i, i), fmt.Sprintf("COMMENT ON TABLE t%d IS $$x;y$$", i)} {
 			want = append(want, sql)
 			text.WriteString(sql + ";\n-- a comment; don't mind\n")
 		}

@@ -64,7 +64,7 @@ var kinds = []string{
 	"ALTER TABLE orders RENAME COLUMN note TO remark",
 	"ALTER TABLE orders SET (fillfactor = 70)",
 	"CREATE UNIQUE INDEX orders_remark ON orders (lower(remark)) WHERE total > 0",
-	"CREATE INDEX ON orders USING hash (person)",
+	"CREATE INDEX orders_person_idx ON orders USING hash (person)",
 	"ALTER INDEX orders_remark RENAME TO orders_remark_lower",
 	"ALTER TABLE orders CLUSTER ON orders_pkey",
 	"ALTER TABLE orders REPLICA IDENTITY FULL",

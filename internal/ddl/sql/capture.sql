@@ -310,6 +310,8 @@ BEGIN
     -- It was there to be given another name, a comment or parameters before it became valid.
     statement := tidemark.ddl_create_indexes(ARRAY(SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'index'));
     made := true;
+  ELSIF tag = 'CREATE INDEX' AND statement <> '' THEN
+    statement := tidemark.ddl_name_index(statement, conforming, (SELECT x ->> 'name' FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'index' LIMIT 1));
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
   ELSIF statement <> '' THEN

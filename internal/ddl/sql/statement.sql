@@ -68,6 +68,16 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_name_index puts the name that the server chose into a CREATE INDEX without one. It had to differ from those that there were, and
+-- a replay doesn't have them all: no message tells of an index that CREATE INDEX CONCURRENTLY left invalid.
+CREATE FUNCTION tidemark.ddl_name_index(statement text, conforming boolean, name text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $tidemark$
+BEGIN
+  RETURN (SELECT coalesce((SELECT left(statement, t.pos - 1) || quote_ident(name) || ' ' || substr(statement, t.pos)
+  FROM (SELECT k.pos, k.kind, k.raw, lag(k.kind) OVER o AS before, lag(k.raw) OVER o AS before_raw FROM tidemark.ddl_tokens(statement, conforming) k WINDOW o AS (ORDER BY k.pos)) t
+  WHERE t.kind = 'w' AND upper(t.raw COLLATE "C") = 'ON' AND t.before = 'w' AND upper(t.before_raw COLLATE "C") = 'INDEX' ORDER BY t.pos LIMIT 1), statement));
+END
+$tidemark$;
+
 -- ddl_detach is DETACH PARTITION as DETACH PARTITION CONCURRENTLY does it, which leaves a CHECK constraint behind
 -- where none says the same (DetachAddConstraintIfNeeded in src/backend/commands/tablecmds.c).
 CREATE FUNCTION tidemark.ddl_detach(parent oid, statement text, conforming boolean, path text) RETURNS text LANGUAGE plpgsql AS $tidemark$
