@@ -89,11 +89,15 @@ BEGIN
     'xids', (SELECT jsonb_agg(DISTINCT x.xid) FROM (
       SELECT w.xid::text::bigint AS xid FROM tidemark.ddl_xids() w(xid)
       UNION ALL SELECT e::text::bigint FROM jsonb_array_elements(coalesce(message -> 'xids', '[]')) e) x));
-  BEGIN
-    content := convert_to(message::text, 'UTF8');
-  EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
-    content := convert(textsend((message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
-  END;
+  IF getdatabaseencoding() = 'UTF8' THEN -- no savepoint then: many of them are slow where a transaction makes many tables
+    content := textsend(message::text);
+  ELSE
+    BEGIN
+      content := convert_to(message::text, 'UTF8');
+    EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+      content := convert(textsend((message || '{"bytes": true}')::text), 'LATIN1', 'UTF8');
+    END;
+  END IF;
   PERFORM pg_logical_emit_message(true, 'tidemark', textsend('ddl:' || tidemark.ddl_mac(content) || ':') || content);
   -- Decoding places a message at its record's end. A row of the transaction around the trigger's subtransaction that
   -- began right there would be sent first: another record keeps them apart.
@@ -144,9 +148,6 @@ DECLARE
   met boolean; -- others may have changed it since that moment
   o record;
 BEGIN
-  IF tag NOT IN ('CREATE INDEX', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT') THEN
-    RETURN NULL;
-  END IF;
   -- CREATE INDEX was CONCURRENTLY if an earlier transaction wrote the index's row.
   FOR o IN SELECT (x.oid::bigint - 2147483648)::int AS key FROM pg_event_trigger_ddl_commands() c JOIN pg_class x ON x.oid = c.objid JOIN pg_index i ON i.indexrelid = x.oid
     WHERE c.classid = 'pg_class'::regclass AND x.relkind = 'i' AND CASE tag WHEN 'CREATE INDEX' THEN x.xmin NOT IN (SELECT tidemark.ddl_xids()) ELSE NOT i.indisvalid END LOOP
@@ -182,8 +183,12 @@ $tidemark$;
 CREATE FUNCTION tidemark.ddl_revived(tag text) RETURNS oid[] LANGUAGE plpgsql AS $tidemark$
 DECLARE
   rewritten text := tidemark.ddl_recall('rewritten');
+  invalid text := tidemark.ddl_recall('invalid');
 BEGIN
-  RETURN ARRAY(SELECT i.indexrelid FROM jsonb_to_recordset(nullif(tidemark.ddl_recall('invalid'), '')::jsonb) b(oid oid, "table" oid, name name)
+  IF invalid = '' THEN
+    RETURN '{}'; -- looking for the ids of a transaction with many locks takes long
+  END IF;
+  RETURN ARRAY(SELECT i.indexrelid FROM jsonb_to_recordset(invalid::jsonb) b(oid oid, "table" oid, name name)
     JOIN pg_index i ON i.indrelid = b."table" JOIN pg_class c ON c.oid = i.indexrelid AND c.relname = b.name
     WHERE i.indisvalid AND i.xmin IN (SELECT tidemark.ddl_xids())
       AND (i.indexrelid <> b.oid OR tag = 'REFRESH MATERIALIZED VIEW' OR strpos(' ' || rewritten, format(' %s:', b."table")) > 0)
@@ -225,7 +230,7 @@ DECLARE
   keyless boolean := false; -- a table may have lost its key
   main oid;                 -- the first relation
   state jsonb;
-  unmet text := CASE WHEN ending THEN tidemark.ddl_meet(tag) END; -- why the message may miss what another session did
+  unmet text := CASE WHEN ending AND tag IN ('CREATE INDEX', 'ALTER INDEX', 'ALTER TABLE', 'COMMENT') THEN tidemark.ddl_meet(tag) END; -- why the message may miss what another session did
   -- The texts of expressions come from caches: a server process hears what others have changed when it takes a lock on a table that it
   -- doesn't hold yet. This takes one, and gives it back.
   heard bigint := pg_relation_size('tidemark.ddl_space'::regclass);

@@ -58,42 +58,51 @@ BEGIN
 END
 $tidemark$;
 
--- ddl_firing is ddl_split for those statements of a string that make event triggers fire. Long strings are
--- split once and kept: each of their statements comes by here.
-CREATE FUNCTION tidemark.ddl_firing(q text, conforming boolean, OUT starts int[], OUT lens int[], OUT heads text[], OUT complete boolean) LANGUAGE plpgsql AS $tidemark$
-DECLARE
-  kept text := tidemark.ddl_recall('split');
-  key text := md5(q) || conforming::text || ' ';
-BEGIN
-  IF starts_with(kept, key) THEN
-    SELECT string_to_array(k[1], ',')::int[], string_to_array(k[2], ',')::int[], string_to_array(k[3], ','), true INTO starts, lens, heads, complete
-    FROM string_to_array(substr(kept, length(key) + 1), ';') k;
-    RETURN;
-  END IF;
-  SELECT array_agg(u.s ORDER BY u.n), array_agg(u.l ORDER BY u.n), array_agg(u.h ORDER BY u.n),
-    -- DISCARD may have emptied the memory that statements are counted in, and those that ran while event_triggers was off are not in it.
-    bool_and(d.complete) AND (count(*) < 2 OR 'DISCARD' <> ALL (SELECT split_part(x, ' ', 1) FROM unnest(min(d.heads)) x)
-      AND q !~* '\m(re)?set(_config)?\W+((local|session)\W+)?event_triggers\M')
-  INTO starts, lens, heads, complete
-  FROM tidemark.ddl_split(q, conforming) d, unnest(d.starts, d.lens, d.heads) WITH ORDINALITY AS u(s, l, h, n) WHERE tidemark.ddl_fires(u.h);
-  IF complete AND array_length(starts, 1) > 10 THEN
-    PERFORM tidemark.ddl_remember('split', key || array_to_string(starts, ',') || ';' || array_to_string(lens, ',') || ';' || array_to_string(heads, ','));
-  END IF;
-END
+-- ddl_firing is ddl_split for those statements of a string that make event triggers fire.
+CREATE FUNCTION tidemark.ddl_firing(q text, conforming boolean, OUT starts int[], OUT lens int[], OUT heads text[], OUT complete boolean) LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT array_agg(u.s ORDER BY u.n), array_agg(u.l ORDER BY u.n), array_agg(u.h ORDER BY u.n),
+  -- DISCARD may have emptied the memory that statements are counted in, and those that ran while event_triggers was off are not in it.
+  bool_and(d.complete) AND (count(*) < 2 OR 'DISCARD' <> ALL (SELECT split_part(x, ' ', 1) FROM unnest(min(d.heads)) x)
+    AND q !~* '\m(re)?set(_config)?\W+((local|session)\W+)?event_triggers\M')
+FROM tidemark.ddl_split(q, conforming) d, unnest(d.starts, d.lens, d.heads) WITH ORDINALITY AS u(s, l, h, n) WHERE tidemark.ddl_fires(u.h)
 $tidemark$;
 
 -- ddl_pick returns the n-th of the statements of a string that make event triggers fire, n from 1, if it fits
--- the command tag, and how many fire (NULL: the string can't be read).
+-- the command tag, and how many fire (NULL: the string can't be read). Each statement of a long string comes by here: the string
+-- is cut once, and what is kept of all its pieces is read once for 64 of them, which are kept apart.
 CREATE FUNCTION tidemark.ddl_pick(q text, conforming boolean, n int, tag text, OUT statement text, OUT firing int) LANGUAGE plpgsql AS $tidemark$
 DECLARE
-  parts record;
+  few int := 64;
+  before int := (n - 1) / few * few;
+  key text := md5(q) || conforming::text || ' ';
+  kept text := tidemark.ddl_recall('pieces'); -- key, how many come before them, how many fire, and the pieces
+  list text[];
+  piece text[];                               -- start, length and the words of the head
 BEGIN
-  parts := tidemark.ddl_firing(q, conforming);
-  IF parts.complete THEN
-    firing := array_length(parts.starts, 1);
-    IF n BETWEEN 1 AND firing AND tidemark.ddl_fits(parts.heads[n], tag) THEN
-      statement := substr(q, parts.starts[n], parts.lens[n]);
+  IF NOT starts_with(kept, key || before || ' ') THEN
+    kept := tidemark.ddl_recall('split');     -- key, how many fire, and all pieces
+    IF NOT starts_with(kept, key) THEN
+      SELECT key || array_length(f.starts, 1) || ' ' || (SELECT string_agg(concat_ws(',', u.s, u.l, replace(u.h, ' ', ',')), ' ' ORDER BY u.i)
+        FROM unnest(f.starts, f.lens, f.heads) WITH ORDINALITY AS u(s, l, h, i))
+      INTO kept FROM tidemark.ddl_firing(q, conforming) f WHERE f.complete;
+      IF kept IS NULL THEN
+        RETURN;
+      END IF;
+      IF split_part(kept, ' ', 2)::int > 10 THEN
+        PERFORM tidemark.ddl_remember('split', kept);
+      END IF;
     END IF;
+    list := string_to_array(kept, ' ');
+    kept := key || concat_ws(' ', before, list[2], array_to_string(list[3 + before:2 + before + few], ' '));
+    IF list[2]::int > 10 THEN
+      PERFORM tidemark.ddl_remember('pieces', kept);
+    END IF;
+  END IF;
+  list := string_to_array(kept, ' ');
+  firing := list[3];
+  piece := string_to_array(list[3 + n - before], ',');
+  IF tidemark.ddl_fits(array_to_string(piece[3:], ' '), tag) THEN
+    statement := substr(q, piece[1]::int, piece[2]::int);
   END IF;
 END
 $tidemark$;
@@ -114,6 +123,7 @@ $tidemark$;
 CREATE FUNCTION tidemark.ddl_statement(stack text, conforming boolean, tag text, names text[], ending boolean) RETURNS text LANGUAGE plpgsql AS $tidemark$
 DECLARE
   q text;
+  at int;
   n int;
   key bigint;
   memory bigint := 0;
@@ -126,7 +136,8 @@ BEGIN
     IF q IS NULL THEN
       RETURN '';
     END IF;
-    IF strpos(rtrim(q, E'; \t\r\n'), ';') = 0 THEN
+    at := strpos(q, ';');
+    IF at = 0 OR ltrim(substr(q, at, 100), E'; \t\r\n') = '' AND ltrim(substr(q, at), E'; \t\r\n') = '' THEN
       n := 1; -- the only one
     ELSIF strpos(q, '\') > 0 AND q ~* 'standard_conforming_strings' THEN
       RETURN ''; -- the whole string was read before its SET ran
