@@ -35,6 +35,7 @@ func TestCapture(t *testing.T) {
 	t.Run("settings", func(t *testing.T) { testSettings(t, server) })
 	t.Run("abbreviations", func(t *testing.T) { testAbbreviations(t, server) })
 	t.Run("fixed snapshot", func(t *testing.T) { testFixedSnapshot(t, server) })
+	t.Run("from current", func(t *testing.T) { testFromCurrent(t, server) })
 	t.Run("attacks", func(t *testing.T) { testAttacks(t, server) })
 }
 

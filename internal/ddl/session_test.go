@@ -47,3 +47,23 @@ func testFixedSnapshot(t *testing.T, server *postgres.Server) {
 		require.Equal(t, []string{"ALTER TABLE filled ADD a timestamptz DEFAULT now(), ADD b int", "ALTER TABLE filled ADD c double precision DEFAULT random()", "ALTER TABLE unlogged SET LOGGED"}, inexact)
 	}
 }
+
+// testFromCurrent has routines that take settings from the session that makes them.
+func testFromCurrent(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "from_current", "", ddl.Options{})
+	s.must(`SET app.colour = 'blue \ ''sky'''; SET work_mem = '7MB'; SET search_path = "$user", 'public', "Odd, ""one"; SET temp_tablespaces = ''; SET TimeZone = 'Asia/Tokyo'`)
+	s.must(`CREATE FUNCTION f() RETURNS text LANGUAGE sql SET search_path FROM CURRENT SET App.colour /* from */ FROM
+CURRENT AS $$ SELECT 'SET work_mem FROM CURRENT' $$ SET timezone FROM CURRENT; CREATE PROCEDURE p() LANGUAGE sql SET datestyle = 'German' AS 'SELECT 1'`)
+	s.must("ALTER FUNCTION f() SET work_mem FROM CURRENT SET \"temp_tablespaces\" FROM CURRENT; DO 'BEGIN ALTER PROCEDURE p() SET search_path FROM CURRENT; END'")
+	s.must("SET search_path = ''; CREATE FUNCTION public.g() RETURNS int LANGUAGE sql SET search_path FROM CURRENT RETURN (SELECT 1 FROM (SELECT 1 AS set) current)")
+	messages := s.messages()
+	require.Equal(t, []string{
+		`CREATE FUNCTION f() RETURNS text LANGUAGE sql SET search_path TO '$user', 'public', 'Odd, "one' SET App.colour /* from */ TO E'blue \\ ''sky''' AS $$ SELECT 'SET work_mem FROM CURRENT' $$ SET timezone TO 'Asia/Tokyo'`,
+		"CREATE PROCEDURE p() LANGUAGE sql SET datestyle = 'German' AS 'SELECT 1'",
+		`ALTER FUNCTION f() SET work_mem TO '7MB' SET "temp_tablespaces" TO ''`, `ALTER PROCEDURE p() SET search_path TO '$user', 'public', 'Odd, "one'`,
+		"CREATE FUNCTION public.g() RETURNS int LANGUAGE sql SET search_path TO '' RETURN (SELECT 1 FROM (SELECT 1 AS set) current)",
+	}, sqls(messages))
+	const config = "SELECT string_agg(proname || ' ' || proconfig::text, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+	s.sameAfterReplay(messages, "")
+	require.Equal(t, server.MustQuery(t, s.name, config), server.MustQuery(t, s.name+"_replayed", config))
+}

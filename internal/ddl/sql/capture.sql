@@ -317,6 +317,8 @@ BEGIN
     made := true;
   ELSIF tag = 'CREATE INDEX' AND statement <> '' THEN
     statement := tidemark.ddl_name_index(statement, conforming, (SELECT x ->> 'name' FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'index' LIMIT 1));
+  ELSIF tag ~ '^(CREATE|ALTER) (FUNCTION|PROCEDURE|ROUTINE)$' AND statement ~* '\mfrom\M.*\mcurrent\M' THEN
+    statement := tidemark.ddl_without_current(statement, conforming, (objects -> 0 ->> 'oid')::oid);
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
   ELSIF statement <> '' THEN

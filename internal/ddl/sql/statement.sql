@@ -78,6 +78,43 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_setting is a setting's value as SET takes it: a list as one constant for each name (variable_is_guc_list_quote in
+-- src/bin/pg_dump/dumputils.c).
+CREATE FUNCTION tidemark.ddl_setting(name text, value text) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
+SELECT CASE WHEN name IN ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries', 'shared_preload_libraries', 'unix_socket_directories') THEN
+  (SELECT string_agg(quote_literal(coalesce(replace(m[1], '""', '"'), CASE WHEN name IN ('search_path', 'temp_tablespaces') THEN lower(m[2] COLLATE "C") ELSE m[2] END)), ', ')
+    FROM regexp_matches(value, '\s*(?:"((?:[^"]|"")*)"|([^\s,"]*))\s*(?:,|$)', 'g') m WHERE value = '' OR m[1] IS NOT NULL OR m[2] <> '')
+  ELSE quote_literal(value) END
+$tidemark$;
+
+-- ddl_without_current puts the values that a routine has got into its SET ... FROM CURRENT.
+CREATE FUNCTION tidemark.ddl_without_current(statement text, conforming boolean, routine oid) RETURNS text LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  t record;
+  name text;      -- what follows SET
+  ended boolean := false; -- by FROM
+  began int;
+  value text;
+  result text := '';
+  at int := 1;
+BEGIN
+  FOR t IN SELECT k.kind, k.raw, k.pos, k.len, CASE WHEN k.kind = 'w' THEN upper(k.raw COLLATE "C") ELSE '' END AS word FROM tidemark.ddl_tokens(statement, conforming) k LOOP
+    IF ended AND t.word = 'CURRENT' THEN
+      SELECT tidemark.ddl_setting(lower(name), substr(c, strpos(c, '=') + 1)) INTO value
+      FROM pg_proc p, unnest(p.proconfig) c WHERE p.oid = routine AND lower(split_part(c, '=', 1)) = lower(name);
+      IF value IS NOT NULL THEN
+        result := result || substr(statement, at, began - at) || 'TO ' || value;
+        at := t.pos + t.len;
+      END IF;
+    END IF;
+    ended := t.word = 'FROM' AND name <> '';
+    began := t.pos;
+    name := CASE WHEN t.word = 'SET' THEN '' WHEN ended THEN name WHEN t.kind IN ('w', 'q') THEN name || tidemark.ddl_word(t.kind, t.raw) WHEN t.raw = '.' THEN name || '.' END;
+  END LOOP;
+  RETURN result || substr(statement, at);
+END
+$tidemark$;
+
 -- ddl_detach is DETACH PARTITION as DETACH PARTITION CONCURRENTLY does it, which leaves a CHECK constraint behind
 -- where none says the same (DetachAddConstraintIfNeeded in src/backend/commands/tablecmds.c).
 CREATE FUNCTION tidemark.ddl_detach(parent oid, statement text, conforming boolean, path text) RETURNS text LANGUAGE plpgsql AS $tidemark$
