@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +14,8 @@ import (
 
 	"tidemark/internal/cli"
 	"tidemark/internal/cli/clitest"
+	"tidemark/internal/verify/testarchive"
+	"tidemark/objectstore"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"archiver": main}) }
@@ -19,7 +23,15 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"archiver": m
 // TestScripts holds the command line to its contract where no server is needed.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			store, err := objectstore.Open(context.Background(), filepath.Join(e.WorkDir, "sample"))
+			if err != nil {
+				return err
+			}
+			testarchive.New(e.T().(testarchive.TB), store).Sample()
+			return nil
+		},
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": clitest.Exits},
 		RequireExplicitExec: true,
 	})

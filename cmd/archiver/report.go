@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,8 +97,12 @@ type statusCmd struct {
 
 // Help is shown by status --help.
 func (statusCmd) Help() string {
-	return `Answers from the archive when Postgres is down. States: protected, snapshotting (the first base
-snapshot is being taken), catching_up, unprotected. With --wait it exits 8 when the time is over.`
+	return `Answers from the archive when Postgres is down, and where neither --source nor a PG* variable names one. States:
+protected, snapshotting (the first base snapshot is being taken), catching_up, unprotected. With --wait it exits 8 when the
+time is over, also where there is no archive yet.
+
+The lag in seconds is the greatest age that a commit which is not archived can have. It is 0 once all WAL of the server is:
+nobody but the archiver can tell what other databases wrote from a commit of this one.`
 }
 
 func (c *statusCmd) Run(ctx context.Context, env *cli.Env) error {
@@ -106,7 +112,7 @@ func (c *statusCmd) Run(ctx context.Context, env *cli.Env) error {
 	}
 	deadline := env.Now().Add(c.Timeout)
 	for {
-		s, err := pipeline.ReadStatus(ctx, c.Source, store, env.Now())
+		s, err := c.read(ctx, env, store)
 		if c.Wait != "" && (pipeline.IsNoArchive(err) || err == nil && s.State != c.Wait) && env.Now().Before(deadline) {
 			select {
 			case <-time.After(500 * time.Millisecond):
@@ -114,6 +120,9 @@ func (c *statusCmd) Run(ctx context.Context, env *cli.Env) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+		}
+		if c.Wait != "" && pipeline.IsNoArchive(err) {
+			return fault.Wrap(err, fault.Finding, "is archiver run started, with this --archive?", "after %s", c.Timeout)
 		}
 		if err != nil {
 			return err
@@ -127,6 +136,18 @@ func (c *statusCmd) Run(ctx context.Context, env *cli.Env) error {
 		return nil
 	}
 }
+
+// read asks the source, too, if anything names one.
+func (c *statusCmd) read(ctx context.Context, env *cli.Env, store objectstore.Store) (*pipeline.Status, error) {
+	named := func(variable string) bool { return os.Getenv(variable) != "" }
+	if c.Source == "" && !slices.ContainsFunc(sourceVariables, named) {
+		return pipeline.ReadArchiveStatus(ctx, store, env.Now())
+	}
+	return pipeline.ReadStatus(ctx, c.Source, store, env.Now())
+}
+
+// sourceVariables are the PG* variables of which each names a source, the others being what they are by default.
+var sourceVariables = []string{"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE"}
 
 func (c *statusCmd) print(env *cli.Env, s *pipeline.Status) error {
 	if c.JSON() {

@@ -109,7 +109,7 @@ func (c *listCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	status, err := pipeline.ReadStatus(ctx, "", store, env.Now())
+	status, err := pipeline.ReadArchiveStatus(ctx, store, env.Now())
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func TestUncapturedChangesAreInexact(t *testing.T) {
 	require.NoError(t, r.end())
 	require.Len(t, w.view().Inexact(), 3)
 
-	s, err := ReadStatus(context.Background(), "", w.store, time.Now())
+	s, err := ReadArchiveStatus(context.Background(), w.store, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, "unknown", s.SchemaCapture)
 	require.Equal(t, 3, s.Inexact)

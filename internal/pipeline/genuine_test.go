@@ -86,7 +86,7 @@ func TestForgedWithoutCapture(t *testing.T) {
 	w.catchUp(uncaptured)
 	require.Zero(t, w.schemaChanges())
 	require.Empty(t, w.view().Inexact())
-	s, err := ReadStatus(context.Background(), "", w.store, time.Now())
+	s, err := ReadArchiveStatus(context.Background(), w.store, time.Now())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, s.Refused)
 }

@@ -58,9 +58,18 @@ const (
 	silentAfter       = 3 * time.Minute
 )
 
-// ReadStatus answers from the archive and, where it can be reached, the source. An empty dsn asks only the
-// archive. Damage and an unreachable store are errors, an unreachable source is not.
+// ReadStatus answers from the archive and, where it can be reached, the source. Damage and an unreachable store are
+// errors, an unreachable source is not.
 func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now time.Time) (*Status, error) {
+	return readStatus(ctx, func(h *catalog.History) (*sourceState, error) { return readSourceState(ctx, dsn, h) }, store, now)
+}
+
+// ReadArchiveStatus is ReadStatus of the archive alone.
+func ReadArchiveStatus(ctx context.Context, store objectstore.Store, now time.Time) (*Status, error) {
+	return readStatus(ctx, func(*catalog.History) (*sourceState, error) { return nil, nil }, store, now)
+}
+
+func readStatus(ctx context.Context, source func(*catalog.History) (*sourceState, error), store objectstore.Store, now time.Time) (*Status, error) {
 	log, err := catalog.Open(ctx, store)
 	if err != nil {
 		return nil, err
@@ -79,7 +88,7 @@ func ReadStatus(ctx context.Context, dsn string, store objectstore.Store, now ti
 		return nil, err
 	}
 	s.Refused = sums.Refused
-	src, err := readSourceState(ctx, dsn, &history.Begins)
+	src, err := source(&history.Begins)
 	if err != nil {
 		s.SourceError = err.Error()
 	}
@@ -207,11 +216,8 @@ func uncoveredSince(view *catalog.View) time.Time {
 	return since
 }
 
-// readSourceState asks the source; nil without an error when dsn is empty.
+// readSourceState asks the source.
 func readSourceState(ctx context.Context, dsn string, h *catalog.History) (*sourceState, error) {
-	if dsn == "" {
-		return nil, nil
-	}
 	conn, err := walstream.Connect(ctx, dsn)
 	if err != nil {
 		return nil, err
