@@ -84,8 +84,8 @@ func (s *SlotState) fault(slot, database string) error {
 		return fault.New(fault.Usage, "name another slot with --slot, or the slot's database in the DSN",
 			"replication slot %s belongs to database %s, not %s", slot, s.Database, database)
 	case s.Lost():
-		return fault.New(fault.Gap, "a new base snapshot is needed; raise max_slot_wal_keep_size so that it doesn't happen again",
-			"replication slot %s is lost: the server removed WAL that it needs (%s)", slot, s.lostReason())
+		const hint = "archiver run --accept-gap records the hole and goes on behind it with a new slot; raise max_slot_wal_keep_size so that it doesn't happen again"
+		return fault.New(fault.Gap, hint, "replication slot %s is lost: the server removed WAL that it needs (%s)", slot, s.lostReason())
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func Check(ctx context.Context, cfg Config) ([]Finding, error) {
 	}
 	var findings []Finding
 	for _, f := range source {
-		findings = append(findings, Finding{Finding: f})
+		findings = append(findings, Finding{Finding: f, Hint: findingHint(f)})
 	}
 	if err := basesnapshot.CheckPgDump(ctx, cfg.PgDump, facts.version); err != nil {
 		findings = append(findings, problem("pg_dump", "pg_dump", err))

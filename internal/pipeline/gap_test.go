@@ -2,11 +2,13 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/testserver/postgres"
 )
 
 func acceptGap(c *Config) { c.AcceptGap = true }
@@ -44,6 +46,32 @@ func TestDroppedSlotIsAGap(t *testing.T) {
 	w.catchUp()
 	w.insert(1, 3)
 	w.query("SELECT pg_drop_replication_slot('" + w.slot() + "')::text")
+	requireGap(t, w)
+}
+
+// TestLostSlotIsAGap: every command that meets it says what to do.
+func TestLostSlotIsAGap(t *testing.T) {
+	w := newWorld(t, postgres.Start(t, postgres.Options{Settings: map[string]string{
+		"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "48MB",
+	}}))
+	w.catchUp()
+	for range 4 {
+		w.exec("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1000, 20000) i; TRUNCATE t")
+		w.exec("SELECT pg_switch_wal()")
+		w.exec("CHECKPOINT")
+	}
+	require.Equal(t, "lost", w.query("SELECT wal_status FROM pg_replication_slots"))
+
+	_, err := Mark(t.Context(), w.cfg.DSN, w.store, "too late")
+	require.Equal(t, fault.Gap, fault.CodeOf(err), "%v", err)
+	require.Contains(t, fault.HintOf(err), "--accept-gap")
+	findings, err := Check(t.Context(), w.cfg)
+	require.NoError(t, err)
+	at := slices.IndexFunc(findings, func(f Finding) bool { return f.ID == "slot_lost" })
+	require.GreaterOrEqual(t, at, 0)
+	require.Contains(t, findings[at].Hint, "--accept-gap")
+	err = w.start().wait()
+	require.Contains(t, fault.HintOf(err), "--accept-gap")
 	requireGap(t, w)
 }
 

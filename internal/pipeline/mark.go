@@ -93,6 +93,8 @@ func awaitReader(ctx context.Context, conn *pgx.Conn, name string) error {
 			return err
 		case slot == nil:
 			return fault.New(fault.Gap, "archiver run says what to do, then mark again", "slot %q is gone: the mark would not be archived", name)
+		case slot.Lost():
+			return fault.New(fault.Gap, lostHint+"; then mark again", "slot %q lost its WAL: the mark would not be archived", name)
 		case slot.Active:
 			return nil
 		case time.Now().After(deadline):

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,22 +182,26 @@ func (r *runner) preflight(ctx context.Context, conn *pgx.Conn, slot *walstream.
 		more = fmt.Sprintf(" (and %d more: archiver check lists them)", len(fatal)-1)
 	}
 	f := fatal[0]
-	return fault.New(findingCode(f), findingHint(f), "%s: %s%s", f.Object, f.Problem, more)
+	hint := cmp.Or(f.Fix, findingHint(f), "archiver check says what an archive needs of its source")
+	return fault.New(findingCode(f), hint, "%s: %s%s", f.Object, f.Problem, more)
 }
 
 // tolerable are the findings that keep a new archive from beginning but not an old one from going on.
 var tolerable = []string{"table_select", "table_row_security", "pattern_no_table", "unreadable_type", "hash_of_enum", "generated_key"}
 
-// findingHint is a finding's cure, or, for one that no statement cures, what to do.
+// findingHint says what to do about a finding that no statement cures; "" where its problem says so.
 func findingHint(f walstream.Finding) string {
-	switch {
-	case f.Fix != "":
-		return f.Fix
-	case findingCode(f) == fault.Conflict:
+	switch findingCode(f) {
+	case fault.Gap:
+		return lostHint
+	case fault.Conflict:
 		return "stop that reader, or name another slot with --slot"
 	}
-	return "archiver check says what an archive needs of its source"
+	return ""
 }
+
+const lostHint = "archiver run --accept-gap records the hole and starts over with a new slot and base snapshot; " +
+	"raise max_slot_wal_keep_size so that it doesn't happen again"
 
 // create makes the archive. Its identity names the slot before the slot is made: after a crash in between,
 // the next run knows the slot as its own.
