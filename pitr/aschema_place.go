@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -242,7 +243,11 @@ func (r *run) openPlace(ctx context.Context) (*place, error) {
 	if r.o.AsSchema != "" {
 		return openSchemaPlace(ctx, r.conn, r.o.AsSchema)
 	}
-	return openPlace(ctx, r.conn, r.o.Create)
+	p, err := openPlace(ctx, r.conn, r.o.Create)
+	if errors.Is(err, session.ErrNoDatabase) && !r.o.DataOnly {
+		err = fault.Wrap(err, fault.Usage, "--create makes it", "")
+	}
+	return p, err
 }
 
 // preflightSchema finds what speaks against a new schema in the database.

@@ -134,6 +134,13 @@ CREATE TRIGGER off BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION stop();
 		_, _, err = w.compare(good, func(o *CompareOptions) { o.Tables, o.ApplyMissing = []string{"customers"}, true })
 		require.ErrorContains(t, err, "the live database has no table public.customers")
 	})
+	t.Run("no live database", func(t *testing.T) {
+		_, _, err := w.compare(good, func(o *CompareOptions) { o.With = server.DSN("nosuch") })
+		require.ErrorIs(t, err, session.ErrNoDatabase)
+		require.NotContains(t, fault.HintOf(err), "--create")
+		_, err = w.try(w.store, "nosuch", nil)
+		require.Equal(t, "--create makes it", fault.HintOf(err))
+	})
 	t.Run("what lies there under the scratch database's name", func(t *testing.T) {
 		server.CreateDatabase(t, "their_scratch")
 		_, _, err := w.compare(good, func(o *CompareOptions) { o.Scratch = server.DSN("their_scratch") })

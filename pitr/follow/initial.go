@@ -105,8 +105,11 @@ func (f *follower) initial(ctx context.Context, stop <-chan struct{}, g *goal) (
 // read reads the row; nil if the database isn't there yet, or not fed yet.
 func (f *follower) read(ctx context.Context) (*record, error) {
 	s, err := session.OpenReplay(ctx, f.o.DSN, "")
-	if errors.Is(err, session.ErrNoDatabase) && f.o.Create {
-		return nil, nil
+	if errors.Is(err, session.ErrNoDatabase) {
+		if f.o.Create {
+			return nil, nil
+		}
+		return nil, fault.Wrap(err, fault.Usage, "--create makes it", "")
 	}
 	if err != nil {
 		return nil, err

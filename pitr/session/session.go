@@ -150,7 +150,7 @@ func (c *Connector) connectError(err error, database string) error {
 		case strings.HasPrefix(pgErr.Code, "28"):
 			return fault.New(fault.Usage, "passwords come from the DSN, PGPASSWORD, or ~/.pgpass", "%s refuses the login: %s", where, pgErr.Message)
 		case pgErr.Code == "3D000":
-			return fault.Wrap(ErrNoDatabase, fault.Usage, "--create makes it", "%s", where)
+			return fault.Wrap(ErrNoDatabase, fault.Usage, "name one that is there, or make it first", "%s", where)
 		case pgErr.Code == "42501":
 			return fault.New(fault.Usage, "GRANT CONNECT ON DATABASE", "%s can't be entered: %s", where, pgErr.Message)
 		}
