@@ -159,7 +159,7 @@ func (w *worker) copyTask(ctx context.Context, t task) error {
 			return nil
 		}
 		w.close()
-		if fault.CodeOf(err) != fault.Unreachable || attempt == copyAttempts || ctx.Err() != nil || errors.Is(err, errUpload) {
+		if fault.CodeOf(err) != fault.Unreachable || attempt == copyAttempts || ctx.Err() != nil || ofStore(err) {
 			return err
 		}
 		w.opt.Log.Warn("copying is tried again", "table", t.source.String(), "range", t.number, "err", err)
@@ -344,8 +344,15 @@ type uploader struct {
 	under chan error // of the upload under way; nil: none
 }
 
-// errUpload is the mark of a store's error, so that it isn't taken for the server's.
-var errUpload = errors.New("the store failed")
+// uploadError marks a store's error, so that it isn't taken for the server's.
+type uploadError struct{ error }
+
+func (e uploadError) Unwrap() error { return e.error }
+
+func ofStore(err error) bool {
+	_, ok := errors.AsType[uploadError](err)
+	return ok
+}
 
 func (u *uploader) upload(ctx context.Context, o object) error {
 	if err := u.wait(); err != nil {
@@ -360,7 +367,7 @@ func (u *uploader) upload(ctx context.Context, o object) error {
 		if err == nil {
 			u.progress.stored(o)
 		} else if !errors.Is(err, context.Canceled) {
-			err = errors.Join(err, errUpload)
+			err = uploadError{err}
 		}
 		done <- err
 	}()

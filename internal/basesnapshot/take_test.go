@@ -400,6 +400,7 @@ func TestStoreFailureEndsTheSnapshot(t *testing.T) {
 	testServer().MustExec(t, name, "CREATE TABLE a AS SELECT v FROM generate_series(1, 5000) v")
 	_, err := Take(context.Background(), options(dsn, brokenStore{newStore(t)}))
 	require.ErrorIs(t, err, objectstore.ErrUnavailable)
+	require.True(t, strings.HasSuffix(err.Error(), objectstore.ErrUnavailable.Error()), err.Error())
 	require.Equal(t, fault.Unreachable, fault.CodeOf(err))
 }
 

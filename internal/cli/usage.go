@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -58,11 +60,15 @@ var storeHints = []struct {
 	hint string
 }{
 	{objectstore.ErrInvalidURL, "write it as file:///path, /path, s3://bucket/prefix?region=eu-central-1 or minio://host:port/bucket/prefix"},
+	{fs.ErrPermission, fileHint},
+	{syscall.EROFS, fileHint},
 	{objectstore.ErrDenied, "check the store's credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD) and their rights"},
 	{objectstore.ErrUnavailable, "check that the store is up and can be reached from here, then run this again"},
 	{objectstore.ErrMismatch, "restorer verify says what else is damaged and which windows are still good"},
 	{segment.ErrCorrupt, "restorer verify says what else is damaged and which windows are still good"},
 }
+
+const fileHint = "see to it that the user who runs this may read and write there: ls -l shows whose file or folder it is"
 
 func hintOf(err error) string {
 	if hint := fault.HintOf(err); hint != "" {
