@@ -40,9 +40,15 @@ const (
 )
 
 func newFileStore(loc *location) (*fileStore, error) {
-	info, err := os.Stat(loc.path)
-	if err == nil && !info.IsDir() {
-		return nil, invalidURL("it names a file, not a folder")
+	// Below what is a file nothing can be made.
+	for dir := loc.path; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return nil, invalidURL("%s is a file, not a folder", dir)
+		}
+		if !errors.Is(err, syscall.ENOTDIR) {
+			break
+		}
 	}
 	return &fileStore{root: loc.path, publish: publish, synced: map[string]bool{}}, nil
 }
