@@ -44,6 +44,9 @@ func (c *inspectCmd) Run(ctx context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
+	if err := objectstore.CheckKey(c.Key); err != nil {
+		return fault.Wrap(err, fault.Usage, "keys are relative to the archive, such as archive.json", "%q is no key of an archive", c.Key)
+	}
 	err = c.inspect(ctx, store, env.Stdout)
 	if errors.Is(err, objectstore.ErrNotFound) {
 		return fault.Wrap(err, fault.Usage, "restorer verify -o json and the store's own tools list keys", "no object %s", c.Key)
