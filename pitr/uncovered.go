@@ -2,6 +2,7 @@ package pitr
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"tidemark/catalog"
@@ -36,12 +37,23 @@ func (p *planner) uncoveredLSN(at segment.LSN) error {
 	}
 	what := "nothing before it is archived"
 	switch {
+	case p.unbased(at):
+		what = "it is archived, but no base snapshot leads up to it"
 	case below != nil && above != nil:
 		what = "it lies in a gap"
 	case below != nil:
 		what = "it is not archived yet"
 	}
 	return p.uncovered(what, "the nearest that can be restored: "+strings.Join(near, ", "))
+}
+
+// unbased reports whether at is archived in a stretch that begins without a base snapshot.
+func (p *planner) unbased(at segment.LSN) bool {
+	holds := func(history uint32, from, to segment.LSN) bool { return p.wanted(history) && from <= at && at < to }
+	archived := func(h catalog.HistoryPoint) bool { return holds(h.Number, max(h.From, h.Pruned), h.End) }
+	missing := func(g catalog.GapPoint) bool { return holds(g.History, g.From, g.To) }
+	covered := func(w catalog.Window) bool { return holds(w.History, w.From, w.To) }
+	return slices.ContainsFunc(p.src.histories(), archived) && !slices.ContainsFunc(p.src.gaps(), missing) && !slices.ContainsFunc(p.src.windows(), covered)
 }
 
 // lsnFlags are the flags that restore to an end of a window, followed by a space.
