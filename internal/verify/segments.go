@@ -65,8 +65,14 @@ func (v *verifier) hash(ctx context.Context, e catalog.Entry, o catalog.Object, 
 		v.damaged(segmentDamage(e, o.Key, -1, "it is missing"), "")
 	case err != nil:
 		return false, err
-	case n != o.Size:
-		v.damaged(segmentDamage(e, o.Key, min(n, o.Size), sizes(n, o.Size)), "")
+	case n > o.Size:
+		info, err := v.store.Stat(ctx, o.Key) // it was read no further
+		if err != nil {
+			return false, err
+		}
+		v.damaged(segmentDamage(e, o.Key, o.Size, sizes(info.Size, o.Size)), "")
+	case n < o.Size:
+		v.damaged(segmentDamage(e, o.Key, n, sizes(n, o.Size)), "")
 	case hex.EncodeToString(sum.Sum(nil)) != o.SHA256:
 		v.damaged(segmentDamage(e, o.Key, -1, fmt.Sprintf("its SHA-256 is %x, the catalog has %s", sum.Sum(nil), o.SHA256)), "")
 	default:

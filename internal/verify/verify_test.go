@@ -129,6 +129,21 @@ func TestDamageIsLocated(t *testing.T) {
 	}
 }
 
+func TestObjectOfAnotherSize(t *testing.T) {
+	for _, change := range []int{-7, 1891} {
+		dir, store := sample(t)
+		key := segmentKeys(t, store)[0]
+		data, err := os.ReadFile(filepath.Join(dir, key))
+		require.NoError(t, err)
+		replace(t, filepath.Join(dir, key), append(data, make([]byte, 2000)...)[:len(data)+change])
+		for _, level := range []Level{LevelCatalog, LevelChecksum, LevelDecode} {
+			r := run(t, store, level)
+			require.Len(t, r.Damage, 1, level)
+			require.Contains(t, r.Damage[0].Problem, sizes(int64(len(data)+change), int64(len(data))), level)
+		}
+	}
+}
+
 func segmentKeys(t *testing.T, store objectstore.Store) (keys []string) {
 	for _, key := range objectsOf(t, store) {
 		if strings.HasPrefix(key, "segments/") {
