@@ -3,6 +3,8 @@ package pitr
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,7 +22,7 @@ var foldLeast int64 = 2_000
 const foldShare = 200
 
 // planFold chooses the tables that are folded: those whose rows are told apart by a primary key, in a range that
-// changes nothing but rows.
+// changes nothing but rows. The schema is there, with the indexes that come before the rows.
 func (r *run) planFold() {
 	if r.o.NoFold || r.o.SchemaOnly || r.o.DataOnly || r.plan.SchemaChanges > 0 || r.plan.TablesCut || len(r.plan.Inexact) > 0 {
 		return
@@ -37,8 +39,16 @@ func (r *run) planFold() {
 		if r.fold == nil {
 			r.fold = fold.New(r.o.FoldMemory)
 		}
-		r.fold.Add(t.OID, t.String(), t.Key)
+		r.fold.Add(t.OID, t.String(), t.Key, r.uniqueBeside(t))
 	}
+}
+
+// uniqueBeside reports whether a table has another unique index than its primary key's already, or one for an exclusion constraint.
+func (r *run) uniqueBeside(t *basesnapshot.Table) bool {
+	return slices.ContainsFunc(r.chosen.items, func(it basesnapshot.SchemaItem) bool {
+		unique := it.Kind == "CONSTRAINT" && !strings.Contains(it.SQL, " PRIMARY KEY (") || it.Kind == "INDEX" && strings.Contains(it.SQL, "CREATE UNIQUE INDEX ")
+		return r.early[it.ID] && unique && r.dependsOnTable(&it, t)
+	})
 }
 
 // folded returns the table of the base snapshot as one that is folded; nil if it isn't.

@@ -52,11 +52,6 @@ func (r *run) dataPhases(ctx context.Context) error {
 
 // load fills the chosen tables from the base snapshot.
 func (r *run) load(ctx context.Context) error {
-	if !r.o.DataOnly {
-		if err := r.prepareNames(ctx); err != nil {
-			return err
-		}
-	}
 	if err := r.clearExtensionTables(ctx, r.chosen.tables); err != nil {
 		return err
 	}

@@ -41,7 +41,10 @@ func (r *run) schemaPhase(ctx context.Context) error {
 			}
 			r.advance(1)
 		}
-		return nil
+		if r.o.SchemaOnly {
+			return nil
+		}
+		return r.prepareNames(ctx)
 	})
 }
 

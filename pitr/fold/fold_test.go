@@ -177,7 +177,7 @@ func (g *target) load(text string) {
 // fold brings a table from its base snapshot to its end, in as many passes as it takes.
 func fold(t *testing.T, f *Folder, snapshot string, records []*segment.Record) (rows map[string]row, passes int) {
 	t.Helper()
-	f.Add(7, "public.t", []string{"a", "b"})
+	f.Add(7, "public.t", []string{"a", "b"}, false)
 	table := f.Table(7)
 	g := &target{t: t, rows: map[string]row{}}
 	for {
@@ -362,7 +362,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	move := &segment.Record{Op: segment.OpUpdate, Relation: &relation, OldRole: segment.OldKey, Old: key(b), New: a.values()}
 	note := func(records ...*segment.Record) (*Folder, error) {
 		f := New(0)
-		f.Add(7, "public.t", []string{"a", "b"})
+		f.Add(7, "public.t", []string{"a", "b"}, false)
 		_, err := noteAll(f, records)
 		return f, err
 	}
@@ -413,7 +413,7 @@ func TestTablesThatAreGivenUp(t *testing.T) {
 		values := row{"k", "1", "x", "t"}.values()
 		change(&rel, values)
 		f := New(0)
-		f.Add(7, "public.t", []string{"a", "b"})
+		f.Add(7, "public.t", []string{"a", "b"}, false)
 		_, err := noteAll(f, []*segment.Record{{Op: segment.OpUpdate, Relation: &rel, New: values}})
 		require.NoError(t, err)
 		require.Nil(t, f.Table(7), name)
@@ -449,7 +449,7 @@ func TestLargeRows(t *testing.T) {
 // BenchmarkNote notes updates of a million rows, in random order: what it costs is memory that is far away.
 func BenchmarkNote(b *testing.B) {
 	f := New(0)
-	f.Add(7, "public.t", []string{"a", "b"})
+	f.Add(7, "public.t", []string{"a", "b"}, false)
 	table := f.Table(7)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	update := &segment.Record{Op: segment.OpUpdate, Relation: &relation, New: row{"k", "", "x", "t"}.values()}
@@ -468,7 +468,7 @@ func BenchmarkNote(b *testing.B) {
 
 func BenchmarkRows(b *testing.B) {
 	f := New(0)
-	f.Add(7, "public.t", []string{"a", "b"})
+	f.Add(7, "public.t", []string{"a", "b"}, false)
 	rows := map[string]row{}
 	for i := range 10_000 {
 		r := row{"k", fmt.Sprint(i), "some value", "and another one"}

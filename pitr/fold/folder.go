@@ -18,6 +18,7 @@ type Table struct {
 	name    string
 	oid     uint32
 	key     []string // names of the key's columns
+	once    bool     // it is folded in one pass or not at all
 	keys    keys
 	counts  Counts
 	live    int64 // rows more than there were at first or, when emptied, how many there are
@@ -55,9 +56,9 @@ func New(memory int64) *Folder {
 }
 
 // Add has a table folded, by its OID at the source and the columns of its primary key, which is its replica
-// identity.
-func (f *Folder) Add(oid uint32, name string, key []string) {
-	t := &Table{name: name, oid: oid, key: key}
+// identity. With once it is folded in one pass or not at all: further passes put rows of different moments side by side.
+func (f *Folder) Add(oid uint32, name string, key []string, once bool) {
+	t := &Table{name: name, oid: oid, key: key, once: once}
 	t.first = view{t: t, f: f}
 	f.tables[oid] = t
 }
@@ -131,8 +132,12 @@ func (f *Folder) EndNotes() {
 		if t.given != nil {
 			continue
 		}
-		if t.tangled && f.pass == 0 && f.last != math.MaxUint64 {
-			t.given, t.keys = errors.New("rows took over values from rows with other keys, and not all keys fit into memory"), keys{}
+		if f.pass == 0 && f.last != math.MaxUint64 && (t.tangled || t.once) {
+			why := "rows took over values from rows with other keys"
+			if t.once {
+				why = "unique indexes beside the primary key are there before the rows"
+			}
+			t.given, t.keys = errors.New(why+", and not all keys fit into memory"), keys{}
 			continue
 		}
 		t.ordered = t.keys.count(flagPartial)+t.keys.count(flagPinned) > 0
