@@ -53,6 +53,7 @@ var (
 	errStopped = errors.New("stopped")
 	errReached = errors.New("the target is reached")
 	errEnd     = errors.New("the archive's end is reached")
+	errPast    = errors.New("the transactions that failed are applied one by one")
 	errMoved   = errors.New("the row in tidemark.follow was changed by somebody else")
 )
 
@@ -126,13 +127,16 @@ func (w *feeder) more(to segment.LSN) string {
 // run applies until something ends it; its error is never nil.
 func (w *feeder) run(ctx context.Context, stop <-chan struct{}) error {
 	err := w.work(ctx, stop)
-	if errors.Is(err, errStopped) || errors.Is(err, errReached) || errors.Is(err, errEnd) || errors.Is(err, errCrossed) {
+	if errors.Is(err, errStopped) || errors.Is(err, errReached) || errors.Is(err, errEnd) || errors.Is(err, errCrossed) || errors.Is(err, errPast) {
 		if _, finishErr := w.applier.Finish(context.WithoutCancel(ctx)); finishErr != nil {
 			return finishErr
 		}
 		return err
 	}
 	w.applier.Abort()
+	if !w.f.careful {
+		w.f.failed = w.at.EndLSN
+	}
 	return err
 }
 
@@ -285,10 +289,13 @@ func (w *feeder) apply(ctx context.Context, rec *segment.Record) error {
 		return err
 	}
 	w.at = apply.Position{CommitLSN: c.CommitLSN, EndLSN: c.EndLSN, Time: c.CommitTime, XID: w.xid}
-	if w.f.careful {
-		return w.applier.Flush(ctx)
+	if !w.f.careful {
+		return nil
 	}
-	return nil
+	if c.EndLSN > w.f.failed {
+		return w.flushed(ctx, errPast)
+	}
+	return w.applier.Flush(ctx)
 }
 
 // before is called before each transaction that is to be applied.

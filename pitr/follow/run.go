@@ -24,7 +24,8 @@ type follower struct {
 	o       Options
 	log     *catalog.Log
 	metrics *metrics
-	careful bool // one transaction to a batch: an error leaves all before it applied
+	careful bool        // one transaction to a batch: an error leaves all before it applied
+	failed  segment.LSN // careful until a transaction that ends after it is applied: the batch that failed is past then
 
 	good    atomic.Int64  // when the feed last worked, Unix nanoseconds
 	oldest  atomic.Int64  // segment.Timestamp of the oldest archived commit that isn't applied; 0: none is known
@@ -99,10 +100,15 @@ func (f *follower) persist(ctx context.Context, stop <-chan struct{}, session fu
 		switch {
 		case errors.Is(err, errCrossed):
 			continue
+		case errors.Is(err, errPast):
+			f.careful = false
+			f.o.Log.Info("the transactions that failed together are applied, further ones go by batches again", "applied", segment.LSN(f.applied.Load()))
+			continue
 		case !f.passes(err, failures):
 			if !f.careful && worthCare(err) {
 				// Once more, transaction by transaction: all that came before the error is to be applied.
 				f.careful = true
+				f.o.Log.Warn("the feed failed, trying once more, transaction by transaction", "error", err)
 				continue
 			}
 			return err
