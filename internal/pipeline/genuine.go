@@ -79,10 +79,13 @@ func (s *sink) ownBytes(m *messageScan, b []byte) error {
 			return err
 		}
 		return s.longChange(m)
-	case m.left > 0 && len(m.content) < len(ddl.ContentPrefix):
+	case m.left > 0 && len(m.content) < max(len(ddl.ContentPrefix), len(markContent)):
 		return nil
 	case !m.isSchemaChange():
 		m.verifier = nil
+		if m.isMark() {
+			s.countMark(m)
+		}
 		return s.release(m)
 	case m.left == 0:
 		return s.wholeChange(m)
@@ -91,6 +94,21 @@ func (s *sink) ownBytes(m *messageScan, b []byte) error {
 		return s.release(m)
 	}
 	return nil
+}
+
+// maxMarks is how many marks of a segment are archived as such. archiver mark writes each in a transaction of its own, which ends
+// a segment; anybody can write any number, and a segment's index and its catalog entry have them all.
+const maxMarks = 256
+
+// countMark lets a mark pass as such, if there aren't too many.
+func (s *sink) countMark(m *messageScan) {
+	if s.marks++; s.marks <= maxMarks {
+		return
+	}
+	m.header.Prefix = ddl.RefusedPrefix // no reader takes it for a mark
+	if s.marks == maxMarks+1 {
+		s.cfg.Log.Warn("a transaction has too many marks: the others are not taken for marks", "xid", s.begin.XID, "lsn", s.begin.CommitLSN, "taken", maxMarks)
+	}
 }
 
 // release archives what was held back of a message.

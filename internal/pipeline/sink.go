@@ -63,6 +63,7 @@ type sink struct {
 	keys        func() [][]byte
 	inexact     []catalog.Inexact // of the open segment's schema changes
 	refused     int64             // of the open segment's messages
+	marks       int               // seen in the open segment
 	warnedAt    time.Time         // of a refused message
 	closeSoon   bool              // a mark was seen: close at the transaction's end
 	now         time.Time
@@ -339,7 +340,7 @@ func (s *sink) close() error {
 		payload.Sequences = &catalog.SequenceState{LSN: lsn, Changed: changed}
 	}
 	j := job{kind: catalog.KindSegment, from: s.end, to: s.last, segment: payload, parts: s.parts, inexact: s.inexact}
-	s.writer, s.parts, s.inexact, s.refused, s.closeSoon = nil, nil, nil, 0, false
+	s.writer, s.parts, s.inexact, s.refused, s.marks, s.closeSoon = nil, nil, nil, 0, 0, false
 	s.end = s.last
 	s.pub.metrics.pending.closed(s.end)
 	s.pub.metrics.segmentOpened.Store(0)

@@ -8,9 +8,10 @@ import (
 	"tidemark/segment"
 )
 
-// maxString bounds the names and prefixes of a message. Names are below 64 bytes; only the prefix of a
-// logical message is chosen freely, and it is the one thing here that is held whole.
-const maxString = 16 << 20
+const (
+	maxString = 1 << 20 // bounds the names in a message, which are below 64 bytes
+	maxPrefix = 1 << 20 // of a logical message's prefix, which anybody chooses freely, no more is held and passed on
+)
 
 // Error says at which byte of which message the decoding stopped, and why.
 type Error struct {
@@ -154,22 +155,39 @@ func (c *cursor) cstring() []byte {
 }
 
 func (c *cursor) cstringSlow() []byte {
+	start := c.size - c.left()
+	s := c.upToZero(maxString+1, true)
+	if len(s) > maxString {
+		c.failAt(start, "a string of more than %d bytes", maxString)
+		return nil
+	}
+	return s
+}
+
+// prefix reads up to a zero byte and returns at most the first maxPrefix bytes. They are valid until the next read.
+func (c *cursor) prefix() []byte {
+	if i := bytes.IndexByte(c.buf, 0); i >= 0 {
+		b := c.buf[:min(i, maxPrefix)]
+		c.buf = c.buf[i+1:]
+		return b
+	}
+	return c.upToZero(maxPrefix, false)
+}
+
+// upToZero reads up to a zero byte, which may lie in a later piece, and returns at most the first limit bytes; strict, it
+// reads no further than these.
+func (c *cursor) upToZero(limit int, strict bool) []byte {
 	if c.err != nil {
 		return nil
 	}
 	start := c.size - c.left()
 	var s []byte
 	for {
-		if i := bytes.IndexByte(c.buf, 0); i >= 0 {
-			s = append(s, c.buf[:i]...)
-			c.buf = c.buf[i+1:]
+		piece, rest, found := bytes.Cut(c.buf, []byte{0})
+		s = append(s, piece[:min(len(piece), limit-len(s))]...)
+		c.buf = rest
+		if found || strict && len(s) == limit {
 			return s
-		}
-		s = append(s, c.buf...)
-		c.buf = nil
-		if len(s) > maxString {
-			c.failAt(start, "a string of more than %d bytes", maxString)
-			return nil
 		}
 		if !c.refill() {
 			c.failAt(start, "a string without an end")

@@ -191,7 +191,7 @@ func (d *Decoder) logicalMessage() error {
 	c := &d.c
 	flags := c.uint8()
 	m := segment.MessageHeader{Transactional: flags&1 != 0, LSN: c.lsn()}
-	if prefix := c.cstring(); d.prefix != string(prefix) {
+	if prefix := c.prefix(); d.prefix != string(prefix) {
 		d.prefix = string(prefix)
 	}
 	m.Prefix = d.prefix

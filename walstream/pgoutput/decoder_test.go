@@ -2,6 +2,7 @@ package pgoutput
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -197,9 +198,21 @@ func TestEndlessString(t *testing.T) {
 	piece := []byte(strings.Repeat("x", 1<<20))
 	calls := 0
 	d := NewDecoder(&trace{})
-	err := d.DecodePieces(start('M').u8(0).u64(1).b, 1<<30, func() ([]byte, error) { calls++; return piece, nil })
-	require.ErrorContains(t, err, "byte 10: a string of more than")
+	require.NoError(t, d.Decode(begin()))
+	err := d.DecodePieces(start('Y').u32(1).b, 1<<30, func() ([]byte, error) { calls++; return piece, nil })
+	require.ErrorContains(t, err, "byte 5: a string of more than")
 	require.LessOrEqual(t, calls, maxString>>20+1)
+}
+
+// TestLongPrefixIsCut whichever way the message comes: anybody chooses it.
+func TestLongPrefixIsCut(t *testing.T) {
+	long := start('M').u8(0).u64(1).str(strings.Repeat("x", 5<<20)).u32(3).raw("abc").b
+	want := fmt.Sprintf("message {Transactional:false LSN:0/1 Prefix:%s Size:3}", strings.Repeat("x", maxPrefix))
+	for _, size := range []int{len(long), 1 << 20, 4099} {
+		s := &trace{}
+		require.NoError(t, pieces(NewDecoder(s), long, size))
+		require.Equal(t, want, s.lines[0])
+	}
 }
 
 // A message may declare any size; only bytes that really come cost memory.
