@@ -9,6 +9,7 @@ import (
 
 	"tidemark/catalog"
 	"tidemark/internal/basesnapshot"
+	"tidemark/internal/fault"
 )
 
 // listed makes a world whose archive holds the tables of schema app.
@@ -65,6 +66,20 @@ func TestNewTableThatMatchesTheListJoins(t *testing.T) {
 	r.snapshotAfter(p.To - 1)
 	require.NoError(t, r.end())
 	require.Len(t, w.view().Inexact(), 2)
+}
+
+// TestPatternsInAnotherOrderAreTheSame list.
+func TestPatternsInAnotherOrderAreTheSame(t *testing.T) {
+	w := newWorld(t, nil)
+	w.exec("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+	tables := func(list ...string) func(*Config) { return func(c *Config) { c.Until, c.Tables = "current", list } }
+	w.catchUp(tables("b", "a"))
+	w.catchUp(tables("a", "b"))
+	w.catchUp(tables("a", "b", "a"))
+	require.Equal(t, []string{"b", "a"}, w.newest().Begins.Tables)
+	err := w.start(tables("a")).wait()
+	require.Equal(t, fault.Usage, fault.CodeOf(err))
+	require.ErrorContains(t, err, "this archive holds b, a, not a")
 }
 
 // TestNewTableThatCannotJoinIsTold once: in the log, as an inexact range, and by the base snapshot that follows.

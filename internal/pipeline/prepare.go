@@ -104,7 +104,7 @@ func (r *runner) settleNames(facts sourceFacts) error {
 		return fault.New(fault.Usage, "leave --publication out, or give this publication an archive of its own",
 			"this archive is fed by publication %q, not %q", h.Begins.Publication, r.cfg.Publication)
 	}
-	if len(r.cfg.Tables) > 0 && !slices.Equal(r.cfg.Tables, h.Begins.Tables) {
+	if len(r.cfg.Tables) > 0 && !samePatterns(r.cfg.Tables, h.Begins.Tables) {
 		recorded := "all tables"
 		if len(h.Begins.Tables) > 0 {
 			recorded = strings.Join(h.Begins.Tables, ", ")
@@ -114,6 +114,12 @@ func (r *runner) settleNames(facts sourceFacts) error {
 	}
 	r.cfg.Tables = h.Begins.Tables
 	return nil
+}
+
+// samePatterns reports whether two lists of patterns are the same set.
+func samePatterns(a, b []string) bool {
+	set := func(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+	return slices.Equal(set(a), set(b))
 }
 
 // settleSlotName finds the slot's name: as given, else as the archive recorded it, else by the database.
