@@ -179,6 +179,8 @@ func (s *source) checkSlot() []Finding {
 		return finding("plugin", fmt.Sprintf("the slot uses the plugin %q, not pgoutput; name another with --slot", slot.Plugin))
 	case slot.Database != s.server.Database:
 		return finding("database", fmt.Sprintf("the slot belongs to database %s; name another with --slot", slot.Database))
+	case slot.TwoPhase:
+		return finding("two_phase", slot.twoPhaseProblem()+"; "+slot.twoPhaseCure())
 	case slot.Lost():
 		return finding("lost", "the slot is lost ("+slot.lostReason()+"): the archive has a gap, a new base snapshot is needed")
 	case slot.Active && slot.Application != s.server.Application:

@@ -86,6 +86,22 @@ func TestSlotOfSomebodyElse(t *testing.T) {
 	require.NotNil(t, s.slot(t), "a failed creation never drops what was there")
 }
 
+// TestTwoPhaseSlotIsRefused: it sends what is prepared, which may be rolled back.
+func TestTwoPhaseSlotIsRefused(t *testing.T) {
+	s := sharedSource(t)
+	s.exec(t, "select pg_create_logical_replication_slot('"+s.cfg.Slot+"', 'pgoutput', false, true)")
+	t.Cleanup(func() { dropSlotForGood(s) })
+	_, err := Start(t.Context(), s.cfg)
+	wantFault(t, err, fault.Usage, "two_phase = true")
+	require.Contains(t, fault.HintOf(err), "SELECT pg_drop_replication_slot('"+s.cfg.Slot+"')")
+	f := s.check(t)["slot_two_phase "+s.cfg.Slot]
+	require.True(t, f.Fatal)
+	require.Contains(t, f.Problem, "SELECT pg_drop_replication_slot('"+s.cfg.Slot+"')")
+	s.exec(t, "select pg_drop_replication_slot('"+s.cfg.Slot+"')")
+	s.prepare(t)
+	require.NotContains(t, s.check(t), "slot_two_phase "+s.cfg.Slot)
+}
+
 func TestSlotLost(t *testing.T) {
 	for _, version := range []string{"", "18"} {
 		t.Run("version "+version, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/fault"
+	"tidemark/internal/sqltext"
 	"tidemark/segment"
 )
 
@@ -83,11 +84,23 @@ func (s *SlotState) fault(slot, database string) error {
 	case s.Database != database:
 		return fault.New(fault.Usage, "name another slot with --slot, or the slot's database in the DSN",
 			"replication slot %s belongs to database %s, not %s", slot, s.Database, database)
+	case s.TwoPhase:
+		return fault.New(fault.Usage, s.twoPhaseCure(), "replication slot %s can't be used: %s", slot, s.twoPhaseProblem())
 	case s.Lost():
 		const hint = "archiver run --accept-gap records the hole and goes on behind it with a new slot; raise max_slot_wal_keep_size so that it doesn't happen again"
 		return fault.New(fault.Gap, hint, "replication slot %s is lost: the server removed WAL that it needs (%s)", slot, s.lostReason())
 	}
 	return nil
+}
+
+// twoPhaseProblem is why a slot that decodes transactions when they are prepared does not do: what is prepared may be rolled back.
+func (s *SlotState) twoPhaseProblem() string {
+	return "the slot has two_phase = true, and sends transactions before they are committed"
+}
+
+// twoPhaseCure is not SQL alone: dropping a slot may be somebody else's loss.
+func (s *SlotState) twoPhaseCure() string {
+	return "name another with --slot, or drop it (SELECT pg_drop_replication_slot(" + sqltext.QuoteLiteral(s.Name) + ")): run makes one that serves, with --accept-gap where an archive goes on"
 }
 
 func (s *SlotState) lostReason() string {
