@@ -36,6 +36,7 @@ func TestCapture(t *testing.T) {
 	t.Run("abbreviations", func(t *testing.T) { testAbbreviations(t, server) })
 	t.Run("fixed snapshot", func(t *testing.T) { testFixedSnapshot(t, server) })
 	t.Run("from current", func(t *testing.T) { testFromCurrent(t, server) })
+	t.Run("locks", func(t *testing.T) { testLocks(t, server) })
 	t.Run("attacks", func(t *testing.T) { testAttacks(t, server) })
 }
 

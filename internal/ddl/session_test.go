@@ -1,6 +1,8 @@
 package ddl_test
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,4 +68,19 @@ CURRENT AS $$ SELECT 'SET work_mem FROM CURRENT' $$ SET timezone FROM CURRENT; C
 	const config = "SELECT string_agg(proname || ' ' || proconfig::text, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
 	s.sameAfterReplay(messages, "")
 	require.Equal(t, server.MustQuery(t, s.name, config), server.MustQuery(t, s.name+"_replayed", config))
+}
+
+// testLocks changes the table behind a view while a transaction is open that changed the view only.
+func testLocks(t *testing.T, server *postgres.Server) {
+	s := newSource(t, server, "locks", "", ddl.Options{})
+	s.must("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE VIEW v AS SELECT * FROM t; CREATE RULE r AS ON INSERT TO v DO INSTEAD INSERT INTO u VALUES (1)")
+	s.must("BEGIN; COMMENT ON VIEW v IS 'x'; ALTER VIEW v SET (security_barrier)")
+	server.MustExec(t, s.name, "SET lock_timeout = '1s'; ALTER TABLE t ADD a int; ALTER TABLE u ADD a int; LOCK TABLE t, u")
+	s.must("COMMIT")
+	messages := s.messages()
+	for _, m := range messages {
+		require.NotEmpty(t, m.State, m.SQL)
+	}
+	slices.SortStableFunc(messages, func(a, b *ddl.Message) int { return cmp.Compare(a.XID, b.XID) })
+	s.sameAfterReplay(messages, "")
 }

@@ -63,7 +63,7 @@ FROM jsonb_array_elements(originals) o
 $tidemark$;
 
 -- ddl_state has the fingerprints of relations and of those that inherit from them. Texts of views and rules lock what they
--- are about: it must not wait for long, or the statements of two sessions would deadlock that otherwise didn't. A table with
+-- are about: it must not wait for long, nor hold such a lock, or the statements of two sessions would deadlock that otherwise didn't. A table with
 -- an invalid index is left out: CREATE or DROP INDEX CONCURRENTLY is under way, or has failed, and has no message yet.
 CREATE FUNCTION tidemark.ddl_state(relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE SET lock_timeout = '100ms' AS $tidemark$
 BEGIN
@@ -238,6 +238,7 @@ DECLARE
   why text;
   touched oid[];
   script jsonb;             -- transaction ids
+  caught text;
   statement text;
   made boolean := false;    -- the statement is the catalog's text, not the user's
   first_rows boolean := tag IN ('CREATE TABLE AS', 'SELECT INTO');
@@ -361,8 +362,12 @@ BEGIN
     WHERE age(x.xmin) <= age(pg_current_xact_id()::xid);
   ELSE
     BEGIN
-      state := tidemark.ddl_state(relations || ARRAY(SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = ANY (revived)));
-    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+      -- As an error it comes out of its savepoint without the locks of that, which would be held until the transaction's end.
+      RAISE EXCEPTION USING ERRCODE = 'TSTAT', MESSAGE = 'state', DETAIL = coalesce(tidemark.ddl_state(relations || ARRAY(SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = ANY (revived)))::text, '');
+    EXCEPTION WHEN SQLSTATE 'TSTAT' THEN
+      GET STACKED DIAGNOSTICS caught = PG_EXCEPTION_DETAIL;
+      state := nullif(caught, '')::jsonb;
+    WHEN lock_not_available OR deadlock_detected THEN
       state := NULL; -- the replay compares nothing
     END;
   END IF;
