@@ -235,26 +235,43 @@ func (t *table) rowCondition(r *segment.Record, find byte, where []int, values [
 			names[n], images[n] = names[n]+"::"+base, values[n]+"::"+base
 		}
 	}
+	place, found := "t.ctid", "s.ctid"
+	if t.kind == 'p' {
+		place, found = "(t.tableoid, t.ctid)", "s.tableoid, s.ctid"
+	}
+	rows := func(as, equals string) string {
+		inner := "SELECT " + found + " FROM " + t.only() + " s"
+		if from != "" {
+			inner += ", " + from
+		}
+		all := parts
+		if len(where) > 0 {
+			all = append(slices.Clip(parts), fmt.Sprintf("ROW(%s)%s OPERATOR(pg_catalog.%s) ROW(%s)%s", strings.Join(names, ", "), as, equals, strings.Join(images, ", "), as))
+		}
+		if len(all) > 0 {
+			inner += " WHERE " + strings.Join(all, " AND ")
+		}
+		return inner
+	}
 	// *= compares the images of the values: it needs no equality operator, which json and point lack, and
 	// takes 1.0 and 1.00 for different (src/backend/utils/adt/rowtypes.c, record_image_eq).
-	if len(where) > 0 {
-		parts = append(parts, fmt.Sprintf("ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record", strings.Join(names, ", "), strings.Join(images, ", ")))
-	}
-	inner := t.only() + " s"
-	if from != "" {
-		inner += ", " + from
-	}
-	if len(parts) > 0 {
-		inner += " WHERE " + strings.Join(parts, " AND ")
-	}
-	// Of rows that are equal in all columns any one will do. A key that several rows have is none: an error.
-	if find == byImage {
+	inner := rows("::pg_catalog.record", "*=")
+	// Of rows that are equal in all columns any one will do. A key that several rows have is none: an error. One value may have two images,
+	// as one of a composite type that got another attribute since: where nothing has the row's image, its text counts, as the stream has it.
+	switch {
+	case find != byImage:
+	case !t.severalImages():
 		inner += " LIMIT 1"
+	default:
+		inner = "(" + inner + " LIMIT 1) UNION ALL (" + rows("::pg_catalog.record::pg_catalog.text", "=") + " LIMIT 1) LIMIT 1"
 	}
-	if t.kind == 'p' {
-		return "(t.tableoid, t.ctid) OPERATOR(pg_catalog.=) (SELECT s.tableoid, s.ctid FROM " + inner + ")"
-	}
-	return "t.ctid OPERATOR(pg_catalog.=) (SELECT s.ctid FROM " + inner + ")"
+	return place + " OPERATOR(pg_catalog.=) (" + inner + ")"
+}
+
+// severalImages reports whether two values of a column may have one text. Those of types that are known well enough for the binary format don't,
+// and looking for the text too makes each statement slower.
+func (t *table) severalImages() bool {
+	return slices.ContainsFunc(t.plain, func(i int) bool { return t.cols[i].kind == pgbinary.None })
 }
 
 // indexed reports whether all columns have the equality of an index.
