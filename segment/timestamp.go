@@ -2,6 +2,8 @@ package segment
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,18 +30,48 @@ func (t Timestamp) IsZero() bool { return t == 0 }
 
 const timestampLayout = "2006-01-02T15:04:05.000000Z"
 
-// String returns RFC 3339 in UTC with six decimals.
-func (t Timestamp) String() string { return t.Time().Format(timestampLayout) }
+// String returns RFC 3339 in UTC with six decimals. A year that doesn't have four digits there (a replication origin may
+// give a commit any time, also PostgreSQL's infinity) is written as ISO 8601 has it: with its sign and at least four digits.
+func (t Timestamp) String() string {
+	at := t.Time()
+	if year := at.Year(); year < 0 || year > 9999 {
+		return fmt.Sprintf("%+05d", year) + at.Format(timestampLayout[len("2006"):])
+	}
+	return at.Format(timestampLayout)
+}
 
-// MarshalText implements encoding.TextMarshaler: RFC 3339 in UTC, six decimals.
+// MarshalText implements encoding.TextMarshaler: as String.
 func (t Timestamp) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler for RFC 3339 text.
+// UnmarshalText implements encoding.TextUnmarshaler for RFC 3339 text, and for what String returns.
 func (t *Timestamp) UnmarshalText(b []byte) error {
+	if len(b) > 0 && (b[0] == '+' || b[0] == '-') {
+		return t.unmarshalSigned(string(b))
+	}
 	v, err := time.Parse(time.RFC3339Nano, string(b))
 	if err != nil {
 		return fmt.Errorf("timestamp: %w", err)
 	}
 	*t = TimestampOf(v)
+	return nil
+}
+
+// unmarshalSigned reads a year with a sign. Other years repeat after 400, and so do leap years.
+func (t *Timestamp) unmarshalSigned(s string) error {
+	digits, rest, found := strings.Cut(s[1:], "-")
+	year, err := strconv.Atoi(s[:1] + digits)
+	if err != nil || !found || len(digits) < 4 || year >= 0 && year <= 9999 {
+		return fmt.Errorf("timestamp: %q has no year that is written with a sign", s)
+	}
+	const cycle = 400
+	near := 2000 + (year%cycle+cycle)%cycle
+	v, err := time.Parse(timestampLayout, fmt.Sprintf("%04d-%s", near, rest))
+	if err != nil {
+		return fmt.Errorf("timestamp: %w", err)
+	}
+	*t = TimestampOf(v.AddDate(year-near, 0, 0))
+	if t.String() != s {
+		return fmt.Errorf("timestamp: %q is out of range", s)
+	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -63,4 +64,33 @@ func TestManyMarksDoNotStopTheStream(t *testing.T) {
 	}()
 	require.NoError(t, <-after)
 	require.NoError(t, r.end())
+}
+
+// TestForeignCommitTimesBeyondTheCalendar: whoever may use replication origins gives a commit any time.
+func TestForeignCommitTimesBeyondTheCalendar(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.start()
+	r.protected()
+	conn := w.server.Connect(t, w.db)
+	defer conn.Close(context.Background())
+	name := "origin_" + w.db[:20]
+	exec := func(sql string) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	exec("SELECT pg_replication_origin_create('" + name + "'), pg_replication_origin_session_setup('" + name + "')")
+	for i, at := range []string{"infinity", "-infinity", "294276-12-31", "4713-01-01 BC", "10000-01-01"} {
+		exec(fmt.Sprintf("BEGIN; SELECT pg_replication_origin_xact_setup('0/%d', '%s'); INSERT INTO t VALUES (%d, '%s'); COMMIT", i+1, at, 90+i, at))
+		w.archivedPast(w.flush())
+	}
+	exec("SELECT pg_replication_origin_session_reset(), pg_replication_origin_drop('" + name + "')")
+	rows := w.insert(1, 3)
+	w.archivedPast(w.flush())
+	w.holdsOnce(1, rows)
+	require.NoError(t, r.end())
+	w.catchUp()
+	s, err := ReadStatus(t.Context(), w.cfg.DSN, w.store, time.Now())
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), s.RecoverableToTime.Time(), time.Minute)
 }
