@@ -193,9 +193,14 @@ func TestNamesChosenBesideInvalidIndexes(t *testing.T) {
 	w := newWorld(t, "chosen", `CREATE TABLE t (id int PRIMARY KEY, email text); INSERT INTO t VALUES (1, 'x'), (2, 'x');
 CREATE TABLE "Odd ""on" (id int PRIMARY KEY, "on" text); CREATE TABLE p (id int, at text) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); ALTER TABLE p1 REPLICA IDENTITY FULL`)
 	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
-	_, err := w.conn.PgConn().Exec(context.Background(), "CREATE UNIQUE INDEX CONCURRENTLY t_email_idx ON t (email)").ReadAll()
-	require.Error(t, err)
+	for _, name := range []string{"t_email_idx", "t_email_key", `"Odd ""on_pkey1"`} {
+		_, err := w.conn.PgConn().Exec(context.Background(), "CREATE UNIQUE INDEX CONCURRENTLY "+name+" ON t (email)").ReadAll()
+		require.Error(t, err)
+	}
 	w.sql(`CREATE INDEX ON t (email); CREATE /* on */ INDEX ON ONLY "Odd ""on" (("on" || 'INDEX ON')); CREATE INDEX "index" ON t ("email") WHERE email <> 'index on'; CREATE INDEX ON p (at)`)
+	w.sql(`DELETE FROM t WHERE id = 2; ALTER TABLE t ADD n int, ADD /* x */ UNIQUE (email); ALTER TABLE "Odd ""on" DROP CONSTRAINT "Odd ""on_pkey", ADD primary key (id);
+ALTER TABLE t ADD EXCLUDE (n WITH =); BEGIN; ALTER TABLE t ADD UNIQUE (n); ALTER TABLE t ADD UNIQUE (n, id), ADD UNIQUE (id, n); COMMIT`)
+	w.sql(`DROP INDEX t_email_key, "Odd ""on_pkey1"`)
 	w.sql("DROP INDEX t_email_idx; COMMENT ON INDEX t_email_idx1 IS 'the good one'")
 	w.archive()
 	w.restore(Target{Kind: ToLatest}, "chosen_into", nil)

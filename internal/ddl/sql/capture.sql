@@ -322,6 +322,8 @@ BEGIN
     statement := tidemark.ddl_without_current(statement, conforming, (objects -> 0 ->> 'oid')::oid);
   ELSIF temporary > 0 AND objects = '[]' AND originals <> '[]' THEN
     statement := tidemark.ddl_drop(originals, dependents > 0);
+  ELSIF tag = 'ALTER TABLE' AND statement ~* '\madd\M.*\m(unique|primary|exclude)\M' THEN
+    statement := tidemark.ddl_name_constraint(statement, conforming, main);
   ELSIF statement <> '' THEN
     statement := tidemark.ddl_rewrite(statement, tag, conforming, main, path);
     made := tag = 'ALTER TABLE' AND statement LIKE 'DO %'; -- by ddl_detach

@@ -78,6 +78,25 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_name_constraint does the same for an ALTER TABLE that adds one constraint with an index, where the transaction has made no other of its kind.
+CREATE FUNCTION tidemark.ddl_name_constraint(statement text, conforming boolean, relation oid) RETURNS text LANGUAGE plpgsql AS $tidemark$
+DECLARE
+  added record; -- where, of which kind, and how many
+  made record;
+BEGIN
+  SELECT min(t.pos) AS pos, min(lower(left(t.word, 1))) AS kind, count(*) AS n INTO added
+  FROM (SELECT k.pos, upper(k.raw COLLATE "C") AS word, k.kind, lag(k.kind) OVER o AS before, lag(upper(k.raw COLLATE "C")) OVER o AS before_word
+    FROM tidemark.ddl_tokens(statement, conforming) k WINDOW o AS (ORDER BY k.pos)) t
+  WHERE t.kind = 'w' AND t.word IN ('UNIQUE', 'PRIMARY', 'EXCLUDE') AND t.before = 'w' AND t.before_word = 'ADD';
+  SELECT min(o.conname) AS name, count(*) AS n INTO made FROM pg_constraint o
+  WHERE o.conrelid = relation AND o.contype = CASE added.kind WHEN 'e' THEN 'x' ELSE added.kind END AND o.xmin IN (SELECT tidemark.ddl_xids());
+  IF added.n <> 1 OR made.n <> 1 THEN
+    RETURN statement;
+  END IF;
+  RETURN left(statement, added.pos - 1) || 'CONSTRAINT ' || quote_ident(made.name) || ' ' || substr(statement, added.pos);
+END
+$tidemark$;
+
 -- ddl_setting is a setting's value as SET takes it: a list as one constant for each name (variable_is_guc_list_quote in
 -- src/bin/pg_dump/dumputils.c).
 CREATE FUNCTION tidemark.ddl_setting(name text, value text) RETURNS text LANGUAGE sql IMMUTABLE AS $tidemark$
