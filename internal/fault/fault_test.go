@@ -30,6 +30,7 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("%w", objectstore.ErrDenied), Usage},
 		{fmt.Errorf("%w", objectstore.ErrUnsupported), Usage},
 		{fmt.Errorf("%w", objectstore.ErrUnavailable), Unreachable},
+		{fmt.Errorf("%w", objectstore.ErrFull), Unreachable}, // worth waiting for
 		{fmt.Errorf("%w", context.Canceled), Interrupted},
 	} {
 		require.Equal(t, c.want, CodeOf(c.err), "%v", c.err)
