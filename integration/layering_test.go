@@ -26,7 +26,7 @@ var layers = []struct {
 	{"internal/resident", nil},
 	{"internal/fault", []string{"objectstore", "segment"}},
 	{"walstream/pgoutput", []string{"segment"}},
-	{"walstream", []string{"walstream/pgoutput", "segment", "internal/fault"}},
+	{"walstream", []string{"walstream/pgoutput", "segment", "internal/sqltext", "internal/fault"}},
 	{"catalog", []string{"segment", "objectstore", "internal/fault"}},
 	{"internal/ddl", []string{"segment", "internal/sqltext", "internal/fault"}},
 	{"internal/basesnapshot", []string{"catalog", "segment", "objectstore", "walstream", "internal/ddl", "internal/sqltext", "internal/fault", "internal/basesnapshot/"}},
