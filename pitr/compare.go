@@ -106,6 +106,11 @@ func Compare(ctx context.Context, o CompareOptions) (report *CompareReport, err 
 		return nil, err
 	}
 	defer c.close(context.WithoutCancel(ctx))
+	live, err := c.liveSession(ctx) // a database that isn't there is found before the archive's side is restored
+	if err != nil {
+		return nil, err
+	}
+	session.Close(live)
 	if err := c.openScratch(ctx); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -135,7 +136,10 @@ CREATE TRIGGER off BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION stop();
 		require.ErrorContains(t, err, "the live database has no table public.customers")
 	})
 	t.Run("no live database", func(t *testing.T) {
-		_, _, err := w.compare(good, func(o *CompareOptions) { o.With = server.DSN("nosuch") })
+		_, _, err := w.compare(good, func(o *CompareOptions) {
+			o.With = server.DSN("nosuch")
+			o.Confirm = func(*Plan) error { return errors.New("it is restored first") }
+		})
 		require.ErrorIs(t, err, session.ErrNoDatabase)
 		require.NotContains(t, fault.HintOf(err), "--create")
 		_, err = w.try(w.store, "nosuch", nil)
