@@ -23,7 +23,27 @@ func (r *run) mendSchema(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := r.mendSequences(ctx, conn); err != nil {
 		return err
 	}
-	return r.mendDefaults(ctx, conn)
+	if err := r.mendDefaults(ctx, conn); err != nil {
+		return err
+	}
+	return r.mendInvalidIndexes(ctx, conn)
+}
+
+// mendInvalidIndexes makes indexes of partitioned tables invalid that were: the partition is gone that had none. PostgreSQL has no
+// statement for it.
+func (r *run) mendInvalidIndexes(ctx context.Context, conn *pgconn.PgConn) error {
+	for _, it := range r.itemsOf(func(it *basesnapshot.SchemaItem) bool { return it.InvalidIndex != "" }) {
+		name := r.quoted(it.Namespace, it.InvalidIndex)
+		if !r.server.superuser {
+			r.note("index " + name + ", which was not valid, may be so here: only a superuser can say otherwise")
+			continue
+		}
+		err := session.Exec(ctx, conn, "UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = "+sqltext.QuoteLiteral(name)+"::pg_catalog.regclass AND indisvalid")
+		if err != nil {
+			return fault.Wrap(err, fault.CodeOf(err), "", "make index %s invalid, as it was", name)
+		}
+	}
+	return nil
 }
 
 // mendSequences gives the sequences of identity columns their type and bounds. pg_dump leaves out the type (dumpSequence,

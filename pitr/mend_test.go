@@ -36,6 +36,23 @@ from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum 
 	require.Contains(t, server.MustQuery(t, "mended_1", types), "b_id_seq bigint 2147483647, c_id_seq bigint 9223372036854775807")
 }
 
+// An index of a partitioned table stays invalid when the partition goes that has none of it; made again there, it would be valid.
+func TestIndexesOfPartitionedTablesStayInvalid(t *testing.T) {
+	w := newWorld(t, "stays_invalid", `CREATE SCHEMA "S s"; CREATE TABLE "S s".p (id int, b text) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF "S s".p FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF "S s".p FOR VALUES IN (2);
+CREATE INDEX "I i" ON ONLY "S s".p (b); ALTER TABLE p1 ADD CONSTRAINT p1_id UNIQUE (id); CREATE TABLE q (id int, b text) PARTITION BY LIST (id); CREATE TABLE q1 PARTITION OF q FOR VALUES IN (1); CREATE INDEX q_b ON ONLY q (b);
+ALTER TABLE ONLY "S s".p ADD CONSTRAINT "C c" UNIQUE (id); ALTER INDEX "S s"."C c" ATTACH PARTITION p1_id; DROP TABLE p2; DROP TABLE q1; CREATE INDEX valid ON ONLY q (id)`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.snapshot()
+	before := w.here()
+	w.sql(`COMMENT ON COLUMN "S s".p.id IS 'x'; ALTER TABLE "S s".p ADD c int; ALTER TABLE q ADD c int; CREATE TABLE q2 PARTITION OF q FOR VALUES IN (2)`)
+	w.archive()
+	const indexes = "select string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' order by indexrelid::regclass::text) from pg_index i where i.indrelid in ('\"S s\".p'::regclass, 'q'::regclass)"
+	w.restore(Target{Kind: ToLSN, LSN: before, Exclusive: true}, "stays_invalid_1", nil)
+	require.Equal(t, `"S s"."C c" false, "S s"."I i" false, q_b false, valid true`, server.MustQuery(t, "stays_invalid_1", indexes))
+	w.restore(Target{Kind: ToLatest}, "stays_invalid_2", nil)
+	require.Equal(t, server.MustQuery(t, "stays_invalid", indexes), server.MustQuery(t, "stays_invalid_2", indexes))
+}
+
 // A TOAST table stays when the last column goes that needed it, with storage parameters of its own.
 func TestToastThatNoColumnNeedsAnyMore(t *testing.T) {
 	w := newWorld(t, "toasted", `CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 70, toast.autovacuum_enabled = false, toast.autovacuum_vacuum_threshold = 7);

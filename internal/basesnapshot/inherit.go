@@ -15,7 +15,7 @@ import (
 // got a column later, or that was attached with INHERIT, has them in another order, and an INSERT that names no
 // columns depends on it. Such a child is made with all its columns and attached afterwards, as pg_upgrade
 // does; only a superuser can then say which of them it merely inherits (Inherited). So is one whose parents store a column of
-// theirs in different ways: CREATE TABLE ... INHERITS refuses that.
+// theirs in different ways, or give one that it merely inherits different defaults: CREATE TABLE ... INHERITS refuses that.
 
 // Inherited names what a table has from its parents only, where its SQL defines it all.
 type Inherited struct {
@@ -38,6 +38,7 @@ type familyColumn struct {
 	notNull    bool
 	generated  bool
 	stored     string // attstorage and attcompression
+	value      string // the default's or generated column's expression; "" for none
 }
 
 type familyCheck struct{ name, definition string }
@@ -91,9 +92,16 @@ func (f *family) inheritedOrder(families map[uint32]*family) []string {
 	return order
 }
 
-// disagreeing reports whether two parents store a column of the same name in different ways.
+// disagreeing reports whether two parents store a column of the same name in different ways, or have different values for one that
+// the child's statement doesn't define.
 func (f *family) disagreeing(families map[uint32]*family) bool {
-	stored := map[string]string{}
+	stored, values := map[string]string{}, map[string]string{}
+	for _, c := range f.columns {
+		values[c.name] = ""
+		if c.local {
+			delete(values, c.name)
+		}
+	}
 	for _, p := range f.parents {
 		parent := families[p]
 		if parent == nil {
@@ -104,6 +112,13 @@ func (f *family) disagreeing(families map[uint32]*family) bool {
 				return true
 			}
 			stored[c.name] = c.stored
+			before, open := values[c.name]
+			if open && before != "" && c.value != "" && before != c.value {
+				return true
+			}
+			if open && c.value != "" {
+				values[c.name] = c.value
+			}
 		}
 	}
 	return false
@@ -191,7 +206,7 @@ SELECT a.attrelid, a.attname::text, a.attislocal, a.attnotnull, pg_catalog.forma
     FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) ELSE '' END,
   CASE a.attgenerated WHEN '' THEN '' ELSE ' GENERATED ALWAYS AS (' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || ')'
     || CASE a.attgenerated WHEN 's' THEN ' STORED' ELSE '' END END,
-  a.attstorage::text || a.attcompression::text
+  a.attstorage::text || a.attcompression::text, coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '')
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`
@@ -222,7 +237,7 @@ func readFamilies(ctx context.Context, conn *pgx.Conn) (map[uint32]*family, erro
 	}
 	var c familyColumn
 	var kind, collation, expression string
-	_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.local, &c.notNull, &kind, &collation, &expression, &c.stored}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&oid, &c.name, &c.local, &c.notNull, &kind, &collation, &expression, &c.stored, &c.value}, func() error {
 		c.generated = expression != ""
 		c.definition = sqltext.QuoteIdent(c.name) + " " + kind + collation + expression
 		families[oid].columns = append(families[oid].columns, c)

@@ -53,3 +53,22 @@ func TestParentsThatStoreAColumnInDifferentWays(t *testing.T) {
 	require.Contains(t, testServer().MustQuery(t, name, state), "c b f 2 m ")
 	require.Equal(t, testServer().MustQuery(t, name, state), testServer().MustQuery(t, into, state))
 }
+
+// TestParentsWithDifferentDefaults: they came to that after their child was made, which has a default of its own, none, or follows one of them.
+func TestParentsWithDifferentDefaults(t *testing.T) {
+	name, dsn := newDatabase(t)
+	testServer().MustExec(t, name, `CREATE TABLE g (b text DEFAULT 'one', n int, v int); CREATE TABLE p (b text DEFAULT 'one', n int DEFAULT 1, v int);
+		CREATE TABLE c (own int, v int DEFAULT 7) INHERITS (g, p); CREATE TABLE d () INHERITS (g, p); CREATE TABLE e (b text) INHERITS (g, p);
+		ALTER TABLE p ALTER b SET DEFAULT md5('other'); ALTER TABLE ONLY d ALTER b DROP DEFAULT; ALTER TABLE ONLY g ALTER v SET DEFAULT 1; ALTER TABLE ONLY p ALTER v SET DEFAULT 2`)
+	_, m := take(t, options(dsn, newStore(t)))
+	into, _ := newDatabase(t)
+	for _, it := range m.Schema {
+		if it.Section == "pre-data" && !it.OfDatabase {
+			testServer().MustExec(t, into, it.SQL+it.InheritedSQL())
+		}
+	}
+	const state = `SELECT string_agg(concat_ws(' ', attrelid::regclass, attname, attislocal, attinhcount, pg_get_expr(adbin, adrelid)), '; ' ORDER BY attrelid::regclass::text, attnum)
+		FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attrelid IN ('g'::regclass, 'p'::regclass, 'c'::regclass, 'd'::regclass, 'e'::regclass) AND attnum > 0`
+	require.Contains(t, testServer().MustQuery(t, name, state), "c b f 2 md5('other'::text)")
+	require.Equal(t, testServer().MustQuery(t, name, state), testServer().MustQuery(t, into, state))
+}

@@ -108,6 +108,8 @@ type SchemaItem struct {
 	Redacted   bool   `json:"redacted,omitempty"`    // a password was taken out of SQL
 	// Inherited is set where SQL defines columns that the table only inherits: InheritedSQL puts that right.
 	Inherited *Inherited `json:"inherited,omitempty"`
+	// InvalidIndex is the name of the partitioned table's index that SQL makes, where it was not valid; "" otherwise.
+	InvalidIndex string `json:"invalid_index,omitempty"`
 	// Extension is that of a member, or of what belongs to one, which the extension's script doesn't make: it was added. Where a
 	// script makes it all the same, nothing is to be done.
 	Extension  string `json:"extension,omitempty"`

@@ -266,6 +266,9 @@ func (t *taking) schema(ctx context.Context, dump *pgDump) error {
 		if err := settleInheritedStorage(ctx, t.main, t.manifest.Schema); err != nil {
 			return err
 		}
+		if err := noteInvalidIndexes(ctx, t.main, t.manifest.Schema); err != nil {
+			return err
+		}
 		t.manifest.Roles, err = readRoles(ctx, t.main, t.info.Version, ownersOf(t.manifest.Database, t.manifest.Schema))
 		return err
 	})
