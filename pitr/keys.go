@@ -3,12 +3,14 @@ package pitr
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/internal/basesnapshot"
 	"tidemark/internal/sqltext"
+	"tidemark/pitr/apply"
 	"tidemark/pitr/session"
 )
 
@@ -96,8 +98,6 @@ var hashableTypes = []string{
 	"uuid", "bigint", "timestamp with time zone", "timestamp without time zone", "integer", "text", "character varying", "bytea", "numeric", "double precision", "date", "inet",
 }
 
-const helperPrefix = "tidemark_replay_"
-
 // helperIndex gives a table without any key (identity FULL) a hash index for the time of the replay, on
 // the column whose values tell its rows best apart.
 func (r *run) helperIndex(ctx context.Context, conn *pgconn.PgConn, t *basesnapshot.Table) error {
@@ -132,9 +132,15 @@ order by case when n_distinct < 0 then -n_distinct * greatest(c.reltuples, 1) el
 	if best == "" {
 		return nil
 	}
-	name := sqltext.QuoteIdent(helperPrefix + itoa(int64(t.OID)))
-	r.helpers[t.OID] = sqltext.QuoteIdent(namespace) + "." + name
-	return session.Exec(ctx, conn, "CREATE INDEX "+name+" ON "+table+" USING hash ("+sqltext.QuoteIdent(best)+")")
+	if rows, err = session.Rows(ctx, conn, "select $1::pg_catalog.regclass::pg_catalog.oid", table); err != nil {
+		return err
+	}
+	here, err := strconv.ParseUint(rows[0][0], 10, 32)
+	if err != nil {
+		return err
+	}
+	r.helpers[t.OID] = uint32(here)
+	return session.Exec(ctx, conn, "CREATE INDEX "+sqltext.QuoteIdent(apply.HelperName(t.OID))+" ON "+table+" USING hash ("+sqltext.QuoteIdent(best)+")")
 }
 
 // hashable ranks a column's type; len(hashableTypes) for one that is no good.
@@ -151,9 +157,9 @@ func hashable(t *basesnapshot.Table, column string) int {
 }
 
 func (r *run) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error {
-	for _, name := range r.helpers {
-		if err := session.Exec(ctx, conn, "DROP INDEX IF EXISTS "+name); err != nil {
-			return err
+	for source, here := range r.helpers {
+		if err := apply.DropHelper(ctx, conn, source, here); err != nil {
+			return session.Error(err)
 		}
 	}
 	clear(r.helpers)

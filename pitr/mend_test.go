@@ -53,6 +53,19 @@ ALTER TABLE ONLY "S s".p ADD CONSTRAINT "C c" UNIQUE (id); ALTER INDEX "S s"."C 
 	require.Equal(t, server.MustQuery(t, "stays_invalid", indexes), server.MustQuery(t, "stays_invalid_2", indexes))
 }
 
+// The index that the replay gives a table without a key goes in the end, whatever its schema is called by then.
+func TestReplaysOwnIndexesGo(t *testing.T) {
+	w := newWorld(t, "own_indexes", `CREATE SCHEMA before; CREATE SCHEMA elsewhere; CREATE TABLE before.keyless (id int, b text); ALTER TABLE before.keyless REPLICA IDENTITY FULL; INSERT INTO before.keyless SELECT i, 'x' FROM generate_series(1, 100) i;
+CREATE TABLE before.moved (LIKE before.keyless); ALTER TABLE before.moved REPLICA IDENTITY FULL; INSERT INTO before.moved TABLE before.keyless`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.snapshot()
+	w.sql("DELETE FROM before.keyless WHERE id = 1; UPDATE before.moved SET b = 'y' WHERE id = 2; ALTER SCHEMA before RENAME TO after; UPDATE after.keyless SET b = 'y' WHERE id < 5; ALTER TABLE after.moved SET SCHEMA elsewhere; DELETE FROM elsewhere.moved WHERE id = 3")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "own_indexes_1", nil)
+	require.Equal(t, "0", server.MustQuery(t, "own_indexes_1", "select count(*) from pg_index where indrelid >= 16384 and indrelid in (select oid from pg_class where relkind = 'r')"))
+	w.sameRows("own_indexes_1")
+}
+
 // A TOAST table stays when the last column goes that needed it, with storage parameters of its own.
 func TestToastThatNoColumnNeedsAnyMore(t *testing.T) {
 	w := newWorld(t, "toasted", `CREATE TABLE plain (id int PRIMARY KEY, v text) WITH (fillfactor = 70, toast.autovacuum_enabled = false, toast.autovacuum_vacuum_threshold = 7);

@@ -38,7 +38,7 @@ type run struct {
 	marks      []fold.Mark               // before each segment, and at the end
 	targets    map[string]uint32         // OIDs on the target of the chosen tables that hold rows
 	early      map[int]bool              // post-data items already made before replay
-	helpers    map[uint32]string         // indexes made for the replay alone, quoted, by the source OID of their table
+	helpers    map[uint32]uint32         // tables that have an index for the replay alone, their OIDs here by those at the source
 	empty      map[uint32]bool           // materialized views to fill in the end, by OID
 	last       string                    // SQL that comes last of all
 	entries    []catalog.Entry           // segments to replay
@@ -91,7 +91,7 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, targets: map[string]uint32{}, helpers: map[uint32]string{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
+	r := &run{o: o, plan: o.Plan, conn: conn, early: map[int]bool{}, targets: map[string]uint32{}, helpers: map[uint32]uint32{}, rows: map[string]*TableRows{}, rowsOf: counted{}, start: o.Now()}
 	r.history, _ = o.Archive.view.History(o.Plan.History)
 	if r.manifest, err = o.Plan.manifest(ctx, o.Archive); err != nil {
 		return nil, err

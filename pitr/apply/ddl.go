@@ -27,9 +27,9 @@ type Schema struct {
 	NoPrivileges  bool // no GRANT and REVOKE
 	Partial       bool // the target lacks some of what the base snapshot has
 
-	// Helpers are indexes, quoted, that were made for the replay alone, by the OID of their table at the source.
-	// One is dropped before a change of its table.
-	Helpers map[uint32]string
+	// Helpers are the tables that have an index for the replay alone, their OIDs here by those at the source. The index is
+	// dropped before a change of its table.
+	Helpers map[uint32]uint32
 
 	// Empty are the materialized views, by their OIDs on the target, that have rows at the source and none here: whoever
 	// replays fills them in the end. Changes keep it up to date. Where it is nil, views are filled wherever the source did.

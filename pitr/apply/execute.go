@@ -174,12 +174,11 @@ func (e *execution) dropHelpers(ctx context.Context, conn *pgconn.PgConn) error 
 		return nil
 	}
 	drop := func(oid uint32) error {
-		name, ok := e.schema.Helpers[oid]
+		here, ok := e.schema.Helpers[oid]
 		if !ok {
 			return nil
 		}
-		_, err := conn.Exec(ctx, "DROP INDEX IF EXISTS "+name).ReadAll()
-		return err
+		return DropHelper(ctx, conn, oid, here)
 	}
 	for _, o := range e.message.Objects {
 		if err := drop(o.OID); err != nil {
