@@ -114,6 +114,53 @@ ALTER STATISTICS IF EXISTS s.st SET STATISTICS 7; ALTER TABLE IF EXISTS s.no_suc
 	w.sameSchema("moment_exists_back")
 }
 
+// TestExistsWhileCommitting: a statement with IF EXISTS finds things under names that are changed in the log already, but not yet for
+// others: a transaction which waits for a standby stands like that for long.
+func TestExistsWhileCommitting(t *testing.T) {
+	w := newWorld(t, "committing", `CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE TABLE s.u (id int); CREATE VIEW s.v AS SELECT 1 AS one; CREATE FUNCTION s.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TYPE s.c AS (a int); CREATE SEQUENCE s.q; CREATE SEQUENCE s.r; CREATE MATERIALIZED VIEW s.m AS SELECT 1 AS a; CREATE TABLE other (id int); CREATE INDEX i ON s.u (id); CREATE SCHEMA z; CREATE TABLE z.u (id int); CREATE TABLE z.w (id int)`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("SET synchronous_commit = local")
+	second := w.session()
+	second("SET synchronous_commit = local")
+	committed := make(chan error, 1)
+	standbys := func(how string) {
+		w.sql("ALTER SYSTEM " + how)
+		w.sql("SELECT pg_reload_conf()")
+	}
+	committing := func(sql string) {
+		standbys("SET synchronous_standby_names = 'nobody'")
+		go func() { committed <- server.Exec(context.Background(), w.db, "SET synchronous_commit = on; "+sql) }()
+		require.Eventually(t, func() bool {
+			return server.MustQuery(t, w.db, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1"
+		}, 20*time.Second, 10*time.Millisecond)
+	}
+	release := func() {
+		standbys("RESET synchronous_standby_names")
+		require.NoError(t, <-committed)
+	}
+	t.Cleanup(func() {
+		_ = server.Exec(context.Background(), "postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+		_ = server.Exec(context.Background(), "postgres", "SELECT pg_reload_conf()")
+	})
+	committing("ALTER SCHEMA s RENAME TO later")
+	second("DROP TABLE IF EXISTS s.t, other, no_such_table CASCADE")
+	second("DROP VIEW IF EXISTS s.v, no_such_view")
+	second("DROP TYPE IF EXISTS s.c; DROP FUNCTION IF EXISTS s.f(); DROP SEQUENCE IF EXISTS s.q")
+	second("DROP MATERIALIZED VIEW IF EXISTS s.m; DROP INDEX IF EXISTS s.i")
+	second("ALTER TABLE IF EXISTS s.u ADD COLUMN x int; ALTER SEQUENCE /* ; */ if Exists s.r INCREMENT BY 5; INSERT INTO s.u VALUES (1, 2)")
+	release()
+	// The name is another thing's by then.
+	committing("BEGIN; ALTER SCHEMA later RENAME TO past; ALTER SCHEMA z RENAME TO later; COMMIT")
+	second("DROP TABLE IF EXISTS later.u")
+	second("DROP TABLE IF EXISTS z.w")
+	release()
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "committing_back", nil)
+	w.sameSchema("committing_back")
+	w.sameRows("committing_back")
+}
+
 // TestPrivilegesOfTheMoment: who may do what depends on what was there, and which default privileges held, when the statement ran, not
 // when its transaction ended.
 func TestPrivilegesOfTheMoment(t *testing.T) {

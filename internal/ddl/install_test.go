@@ -165,6 +165,23 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 	s.mustIn(other, "COMMIT")
 	require.NoError(t, <-done)
 	require.Equal(t, []string{"GRANT SELECT ON granted TO PUBLIC", "ALTER TABLE granted DROP CONSTRAINT granted_pkey", "ALTER TABLE public.granted REPLICA IDENTITY FULL"}, sqls(s.messages()))
+
+	// And who granted may then wait for the lock of ours. It is not the one that the server ends.
+	s.must("CREATE TABLE cycle (x int PRIMARY KEY); SET deadlock_timeout = '500ms'; SET lock_timeout = '700ms'")
+	s.messages()
+	s.mustIn(other, "SET deadlock_timeout = '1min'; SET lock_timeout = '2s'; BEGIN; GRANT SELECT ON cycle TO PUBLIC")
+	go func() {
+		_, err := s.conn.PgConn().Exec(context.Background(), "ALTER TABLE cycle DROP CONSTRAINT cycle_pkey").ReadAll()
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, s.name, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted") == "t"
+	}, time.Minute, 10*time.Millisecond)
+	_, err := other.Exec(t.Context(), "SELECT x FROM cycle")
+	require.Equal(t, "55P03", sqlState(err))
+	s.mustIn(other, "ROLLBACK")
+	require.NoError(t, <-done)
+	require.Equal(t, []string{"ALTER TABLE cycle DROP CONSTRAINT cycle_pkey", "ALTER TABLE public.cycle REPLICA IDENTITY FULL"}, sqls(s.messages()))
 }
 
 // testNothingToRevoke: what has no effect is not written. It locks nothing, and another session may drop what it names.

@@ -26,13 +26,14 @@ var grantable = map[string]struct{ word, class string }{
 	"type": {"TYPE", "type"}, "composite type": {"TYPE", "type"}, "domain": {"TYPE", "type"}, "schema": {"SCHEMA", "schema"},
 }
 
-// objectOID is the class and the OID of an object by its kind ($1) and its name ($2); of a type by its schema ($3) and its bare name ($4),
-// since to_regtype refuses a shell type, and of a routine by its schema and what it is called, since to_regprocedure refuses types that aren't there.
+// objectOID is the class and the OID of an object by its kind ($1) and its name ($2); of a type by its schema ($3) and its bare name ($4), which
+// one that was dropped hasn't got, since to_regtype refuses a shell type, and of a routine by its schema and what it is called, since to_regprocedure refuses types that aren't there.
 const objectOID = `select case $1 when 'relation' then 'pg_class'::regclass when 'routine' then 'pg_proc'::regclass when 'schema' then 'pg_namespace'::regclass else 'pg_type'::regclass end::oid::text,
 coalesce(case $1 when 'relation' then to_regclass($2)::oid when 'schema' then to_regnamespace($2)::oid
 when 'routine' then (select p.oid from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $3 and starts_with($2, quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(') and (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity = $2) else (select t.oid from pg_catalog.pg_type t
-join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname = $3 and t.typname = $4) end, 0)::text`
+join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname = $3 and (t.typname = $4 or quote_ident(n.nspname) || '.' || quote_ident(t.typname) = $2)
+order by quote_ident(n.nspname) || '.' || quote_ident(t.typname) = $2 desc limit 1) end, 0)::text`
 
 // reduce leaves out of a GRANT ON ALL TABLES, which names each, what isn't restored. Where nothing is left, that is "".
 func (e *execution) reduce(ctx context.Context, conn *pgconn.PgConn, sql string) (string, error) {

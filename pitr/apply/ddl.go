@@ -274,7 +274,7 @@ func (a *Applier) passOver(e *execution, choice Choice) error {
 
 // missesSomething reports whether the server refused for want of an object: one that isn't restored.
 func missesSomething(err error) bool {
-	if errors.Is(err, errElsewhere) || errors.Is(err, errStays) {
+	if errors.Is(err, errElsewhere) || errors.Is(err, errStays) || errors.Is(err, errUnknown) {
 		return true
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)

@@ -34,6 +34,8 @@ type execution struct {
 	overlap namings         // that it may not have known
 	latest  namings         // overlap, and those that it may have waited for
 	wide    int             // so many of latest, the newest, count too
+	doomed  map[int]doomed  // what is here of the message's Dropped
+	lenient bool            // some of that is nowhere
 
 	failed  error    // the server refused it, or what it made is not what the source made; it was undone
 	emptied []uint32 // tables that an extension's script may have filled: their rows come with the stream
@@ -65,15 +67,32 @@ func (e *execution) run(ctx context.Context, w *worker) error {
 }
 
 // makeAsNamedBefore tries again with names given back, one more each time: a thing may have had several names of late, and the
-// statement knew one of them. Where none helps the first error stays.
+// statement knew one of them. What is never found under any must not keep the rest from being made. Where none helps the first
+// error stays.
 func (e *execution) makeAsNamedBefore(ctx context.Context, w *worker, first error) error {
-	for e.wide = 1; e.wide <= len(e.latest); e.wide++ {
+	again := func() (done bool, err error) {
 		if err := errors.Join(w.exec(ctx, "ROLLBACK TO SAVEPOINT tidemark_change"), e.holds.read(ctx, w.conn)); err != nil {
+			return true, err
+		}
+		err = e.make(ctx, w.conn)
+		return err == nil || codeOf(err) == fault.Unreachable || ctx.Err() != nil, err
+	}
+	for e.wide = 1; e.wide <= len(e.latest); e.wide++ {
+		if done, err := again(); done {
 			return err
 		}
-		err := e.make(ctx, w.conn)
-		if err == nil || codeOf(err) == fault.Unreachable || ctx.Err() != nil {
+	}
+	if !errors.Is(first, errUnknown) {
+		return first
+	}
+	e.lenient = true
+	for e.wide = 0; e.wide <= len(e.latest); e.wide++ {
+		done, err := again()
+		if done {
 			return err
+		}
+		if e.wide == 0 {
+			first = err
 		}
 	}
 	return first
@@ -142,6 +161,9 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := e.present(ctx, conn, e.message.Dropped); err != nil {
 		return err
 	}
+	if err := e.doom(ctx, conn); err != nil {
+		return err
+	}
 	var before map[[2]string]placed
 	if sql != "" && givesNames(e.message) {
 		if before, err = readNames(ctx, conn, e.message); err != nil {
@@ -200,7 +222,9 @@ func (e *execution) statement() string {
 	case m.Tag == "CREATE SCHEMA" && (s.NoOwner || s.NoPrivileges):
 		return bareSchema(m, m.SQL, s.NoOwner, s.NoPrivileges)
 	case strings.HasPrefix(m.Tag, "ALTER ") && s.NoOwner:
-		return withoutOwner(m, m.SQL)
+		return certain(m, withoutOwner(m, m.SQL))
+	case strings.HasPrefix(m.Tag, "ALTER "):
+		return certain(m, m.SQL)
 	case m.Tag == "DROP OWNED" && s.NoOwner:
 		return e.dropOwned()
 	}

@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -31,30 +30,6 @@ func (e *execution) present(ctx context.Context, conn *pgconn.PgConn, objects []
 		}
 		if len(rows) == 0 {
 			return errElsewhere
-		}
-	}
-	return nil
-}
-
-// errStays says that something is there yet which was dropped at the source.
-var errStays = errors.New("is there yet, under a name that the statement did not mean here")
-
-// gone makes sure that nothing is left of what a DROP dropped: with IF EXISTS it passes over what has got another name,
-// of it or of its schema, between the statement's look and its end.
-func (e *execution) gone(ctx context.Context, conn *pgconn.PgConn) error {
-	if !strings.HasPrefix(e.message.Tag, "DROP ") || e.message.Tag == "DROP OWNED" {
-		return nil // that says no names
-	}
-	for _, o := range e.message.Dropped {
-		if grantable[o.Type].class == "" && o.Type != "index" {
-			continue
-		}
-		_, oid, err := find(ctx, conn, o)
-		if err != nil {
-			return err
-		}
-		if oid != "0" {
-			return fmt.Errorf("%s %s %w", o.Type, o.Identity, errStays)
 		}
 	}
 	return nil

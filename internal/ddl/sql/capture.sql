@@ -109,8 +109,9 @@ $tidemark$;
 -- all tables. A deferrable primary key is none. The statement is written like any other. No list: the tables that this
 -- transaction has locked to change them, one of which has lost its key. Others may be in the middle of another session's
 -- statement, as DROP INDEX CONCURRENTLY: theirs to mend, and not to be waited for. A GRANT takes no lock, and writes the
--- same row of pg_class: who waited for one fails (XX000, "tuple concurrently updated"), and does it again.
-CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql AS $tidemark$
+-- same row of pg_class: who waited for one fails (XX000, "tuple concurrently updated"), and does it again. So does who waited while the one
+-- who granted came to wait for a lock of ours, until that one gives up: a table that was left without would be of no use.
+CREATE FUNCTION tidemark.ddl_identity(relations oid[]) RETURNS void LANGUAGE plpgsql SET lock_timeout = '3s' AS $tidemark$
 DECLARE
   r oid;
   attempt int;
@@ -126,7 +127,7 @@ BEGIN
       BEGIN
         EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', r::regclass);
         EXIT;
-      EXCEPTION WHEN internal_error THEN
+      EXCEPTION WHEN internal_error OR deadlock_detected OR lock_not_available THEN
         IF attempt = 20 THEN
           RAISE;
         END IF;
