@@ -20,7 +20,13 @@ type CatalogWrites struct {
 // Writes is what was found at a look.
 type Writes struct {
 	XIDs    []uint32 // transactions, and subtransactions
-	Revived []string // indexes that were invalid at the look before, schema.name, unquoted
+	Revived []Index  // that were invalid at the look before
+}
+
+// Index is an index as it is now.
+type Index struct {
+	OID  uint32
+	Name string // schema.name, unquoted
 }
 
 const catalogWrites = `SELECT DISTINCT x.xmin::text::bigint FROM (
@@ -49,8 +55,8 @@ FROM (
 ) x GROUP BY 1 HAVING $2 OR bool_or(age(x.xmin) <= age($1::text::xid))`
 
 // invalidIndexes has those that are, and what became of others.
-const invalidIndexes = `SELECT x.key, x.schema || '.' || x.name, x.valid FROM (
-	SELECT i.indrelid || '/' || c.relname AS key, s.nspname AS schema, c.relname AS name, i.indisvalid AS valid
+const invalidIndexes = `SELECT x.key, x.oid, x.schema || '.' || x.name, x.valid FROM (
+	SELECT c.oid, i.indrelid || '/' || c.relname AS key, s.nspname AS schema, c.relname AS name, i.indisvalid AS valid
 	FROM pg_index i JOIN r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace s ON s.oid = c.relnamespace WHERE c.relkind = 'i'
 ) x WHERE NOT x.valid OR x.key = ANY ($1)`
 
@@ -120,21 +126,22 @@ func (w *CatalogWrites) relationsWritten(ctx context.Context, conn *pgx.Conn, al
 }
 
 // revived returns the indexes that were invalid at the last look, and are not.
-func (w *CatalogWrites) revived(ctx context.Context, conn *pgx.Conn) (names []string, err error) {
+func (w *CatalogWrites) revived(ctx context.Context, conn *pgx.Conn) (found []Index, err error) {
 	rows, err := conn.Query(ctx, lastingFrom+invalidIndexes, slices.AppendSeq([]string{}, maps.Keys(w.invalid)))
 	if err != nil {
 		return nil, err
 	}
 	w.invalid = map[string]bool{}
-	var key, name string
+	var key string
+	var index Index
 	var valid bool
-	_, err = pgx.ForEachRow(rows, []any{&key, &name, &valid}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&key, &index.OID, &index.Name, &valid}, func() error {
 		if valid {
-			names = append(names, name)
+			found = append(found, index)
 		} else {
 			w.invalid[key] = true
 		}
 		return nil
 	})
-	return names, err
+	return found, err
 }

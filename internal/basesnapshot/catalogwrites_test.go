@@ -46,7 +46,9 @@ func TestCatalogWrites(t *testing.T) {
 		require.Less(t, xid, before, "neither is a change")
 	}
 	server.MustExec(t, db, "REINDEX TABLE a")
-	require.Equal(t, Writes{Revived: []string{"public.left_b"}}, look())
+	var oid uint32
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT 'left_b'::regclass::oid").Scan(&oid))
+	require.Equal(t, Writes{Revived: []Index{{oid, "public.left_b"}}}, look())
 	require.Empty(t, look())
 	for _, sql := range []string{
 		"ALTER TABLE a ALTER b SET NOT NULL", "ALTER TABLE a ADD UNIQUE (b)", "ALTER TABLE a ADD c int", "ALTER TABLE a DROP c", "GRANT SELECT (b) ON a TO PUBLIC",

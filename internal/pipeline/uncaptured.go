@@ -17,11 +17,11 @@ import (
 // passage is how far the session's stream has come, and at which commits captured schema changes came by.
 type passage struct {
 	mu      sync.Mutex
-	reached segment.LSN   // every commit before it came by
-	changes []segment.LSN // commits, in order
-	xids    []uint32      // of captured changes, those of savepoints too
-	scripts []uint32      // of those that don't tell in which savepoints they were
-	indexes []string      // that captured changes were about, schema.name
+	reached segment.LSN          // every commit before it came by
+	changes []segment.LSN        // commits, in order
+	xids    []uint32             // of captured changes, those of savepoints too
+	scripts []uint32             // of those that don't tell in which savepoints they were
+	indexes []basesnapshot.Index // that captured changes were about, as they were then
 }
 
 // wholeScript stands for the tag of a change of which not everything is known.
@@ -36,7 +36,7 @@ func (p *passage) explain(m *ddl.Message) {
 	}
 	for _, o := range m.Objects {
 		if o.Type == "index" {
-			p.indexes = append(p.indexes, o.Schema+"."+o.Name)
+			p.indexes = append(p.indexes, basesnapshot.Index{OID: o.OID, Name: o.Schema + "." + o.Name})
 		}
 	}
 	p.indexes = p.indexes[max(len(p.indexes)-maxPassed, 0):]
@@ -56,11 +56,11 @@ func (p *passage) wrote(xid uint32) bool {
 	return slices.Contains(p.xids, xid) || slices.ContainsFunc(p.scripts, func(x uint32) bool { return xid-x < 100_000 })
 }
 
-// made reports whether a captured change was about an index.
-func (p *passage) made(index string) bool {
+// made reports whether a captured change was about an index. It may have another name by now, or been built anew.
+func (p *passage) made(index basesnapshot.Index) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Contains(p.indexes, index)
+	return slices.ContainsFunc(p.indexes, func(x basesnapshot.Index) bool { return x.OID == index.OID || x.Name == index.Name })
 }
 
 // strange names what no captured change explains.
@@ -72,7 +72,7 @@ func (p *passage) strange(w basesnapshot.Writes) (list []string) {
 	}
 	for _, index := range w.Revived {
 		if !p.made(index) {
-			list = append(list, "index "+index)
+			list = append(list, "index "+index.Name)
 		}
 	}
 	return list

@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"tidemark/internal/basesnapshot"
+	"tidemark/internal/ddl"
 )
 
 // TestChangesThatNoEventTriggerSeesAreInexact, and nothing else is.
@@ -50,4 +53,17 @@ BEGIN; SAVEPOINT a; ALTER TABLE sub RENAME TO other; SAVEPOINT b; CREATE VIEW v 
 		require.Len(t, w.view().Inexact(), i+1, sql)
 	}
 	require.NoError(t, r.end())
+}
+
+// TestAnIndexIsExplainedWhereverItIsByNow: between its message and a look it may go to another schema with its table, or be built anew.
+func TestAnIndexIsExplainedWhereverItIsByNow(t *testing.T) {
+	var p passage
+	p.explain(&ddl.Message{Tag: "CREATE INDEX", Objects: []ddl.Object{{Type: "index", Schema: "made", Name: "i", OID: 7}}})
+	strange := func(oid uint32, name string) []string {
+		return p.strange(basesnapshot.Writes{Revived: []basesnapshot.Index{{OID: oid, Name: name}}})
+	}
+	require.Empty(t, strange(7, "made.i"))
+	require.Empty(t, strange(7, "moved.i"))
+	require.Empty(t, strange(8, "made.i"))
+	require.Equal(t, []string{"index moved.i"}, strange(8, "moved.i"))
 }
