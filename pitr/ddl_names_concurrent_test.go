@@ -161,6 +161,22 @@ CREATE TYPE s.c AS (a int); CREATE SEQUENCE s.q; CREATE SEQUENCE s.r; CREATE MAT
 	w.sameRows("committing_back")
 }
 
+// TestTypesOfTheMoment: rows come with the names that the types of their columns had when they were written.
+func TestTypesOfTheMoment(t *testing.T) {
+	w := newWorld(t, "moment_types", `CREATE SCHEMA other; CREATE TYPE span AS RANGE (subtype = int); CREATE DOMAIN few AS int; CREATE TABLE pair (a int, b int); CREATE TABLE single (a int)`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	w.sql("CREATE TABLE t (id int PRIMARY KEY, r span, rs span[], p pair, ps pair[], f few, s single)")
+	first, second := w.session(), w.session()
+	first(`BEGIN; INSERT INTO t VALUES (1, '[1,2)', '{"[1,2)"}', '(1,2)', '{"(1,2)"}', 3, '(1)')`)
+	second(`ALTER TYPE span SET SCHEMA other; ALTER TYPE other.span RENAME TO "Wide, r"; ALTER TABLE pair RENAME TO couple; ALTER TABLE couple SET SCHEMA other; ALTER DOMAIN few SET SCHEMA other; ALTER DOMAIN other.few RENAME TO several`)
+	second(`ALTER SCHEMA other RENAME TO another; ALTER TABLE single RENAME TO one`)
+	first(`UPDATE t SET id = 2; COMMIT`)
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "moment_types_back", nil)
+	w.sameSchema("moment_types_back")
+	w.sameRows("moment_types_back")
+}
+
 // TestPrivilegesOfTheMoment: who may do what depends on what was there, and which default privileges held, when the statement ran, not
 // when its transaction ended.
 func TestPrivilegesOfTheMoment(t *testing.T) {

@@ -139,7 +139,7 @@ func (e *execution) make(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := forgetBounds(ctx, conn, e.message); err != nil {
 		return err
 	}
-	if err := e.holds.remember(ctx, conn, e.message); err != nil {
+	if err := e.holds.remember(ctx, conn, e.steps); err != nil {
 		return err
 	}
 	return e.holds.take(ctx, conn, e.schema.Within)

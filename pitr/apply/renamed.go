@@ -2,16 +2,13 @@ package apply
 
 import (
 	"context"
-	"regexp"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"tidemark/internal/ddl"
 	"tidemark/internal/fault"
 )
 
-// rename is a schema or type that got another name. Renaming one locks no table: a transaction that has
+// rename is a schema or type that got another name, or a type that got another schema. Neither locks a table: a transaction that has
 // written to one before, and commits after, comes with the old name, since the server decodes it with the
 // catalog that it saw itself.
 type rename struct {
@@ -19,36 +16,46 @@ type rename struct {
 	toNamespace, toName string
 }
 
+// identifier is one in a statement.
 const identifier = `(?-i:("(?:[^"]|"")+"|[^\s".;]+))`
 
-var renaming = regexp.MustCompile(`(?is)^(?-i:\s|/\*.*?\*/|--[^\n]*\n)*ALTER\s+(SCHEMA|TYPE|DOMAIN)\s+(?:` + identifier + `\s*\.\s*)?` + identifier + `\s+RENAME\s+TO\s+` + identifier + `\s*;?\s*(?-i:--[^\n]*\s*)?$`)
+// What finds the types that another thing takes along: a table its row type, where columns are of it; an extension its own.
+const (
+	rowType = `select c.relname from pg_catalog.pg_class c join pg_catalog.pg_type t on t.oid = c.reltype
+where c.oid = $1::oid and exists (select from pg_catalog.pg_attribute a where a.atttypid in (t.oid, t.typarray) and a.attrelid <> c.oid)`
+	extensionTypes = `select t.typname from pg_catalog.pg_type t join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_type'::regclass and d.objid = t.oid
+where d.refclassid = 'pg_catalog.pg_extension'::regclass and d.refobjid = $1::oid and d.deptype = 'e'`
+)
 
-// renameOf reads the new name of a schema or type out of a change; nil if it is about something else.
-func renameOf(m *ddl.Message) *rename {
-	if m.Tag != "ALTER SCHEMA" && m.Tag != "ALTER TYPE" && m.Tag != "ALTER DOMAIN" {
-		return nil
+// renamesOf says what new names of schemas and types a naming has brought.
+func renamesOf(ctx context.Context, conn *pgconn.PgConn, s naming) (out []rename, err error) {
+	if s.class == "pg_namespace" {
+		return []rename{{namespace: s.from.name, toNamespace: s.to.name}}, nil
 	}
-	found := renaming.FindStringSubmatch(m.SQL)
-	if found == nil {
-		return nil
+	takes := map[string]string{"pg_class": rowType, "pg_extension": extensionTypes}[s.class]
+	if s.class != "pg_type" && takes == "" || s.from.space == "0" {
+		return nil, nil
 	}
-	from, to := unquoted(found[3]), unquoted(found[4])
-	if strings.EqualFold(found[1], "SCHEMA") {
-		return &rename{namespace: from, toNamespace: to}
+	var spaces [2]string
+	for i, oid := range []string{s.from.space, s.to.space} {
+		rows, err := queryOn(ctx, conn, "select nspname from pg_catalog.pg_namespace where oid = $1::oid", oid)
+		if err != nil || len(rows) == 0 {
+			return nil, err
+		}
+		spaces[i] = string(rows[0][0])
 	}
-	namespace := unquoted(found[2])
-	if len(m.Objects) > 0 && m.Objects[0].Schema != "" {
-		namespace = m.Objects[0].Schema
+	if s.class == "pg_type" {
+		return []rename{{spaces[0], s.from.name, spaces[1], s.to.name}}, nil
 	}
-	return &rename{namespace: namespace, name: from, toNamespace: namespace, toName: to}
-}
-
-// unquoted is the name that an identifier in a statement stands for.
-func unquoted(s string) string {
-	if inner, ok := strings.CutPrefix(s, `"`); ok {
-		return strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
+	rows, err := queryOn(ctx, conn, takes, s.oid)
+	for _, r := range rows {
+		from := string(r[0])
+		if s.class == "pg_class" {
+			from = s.from.name
+		}
+		out = append(out, rename{spaces[0], from, spaces[1], string(r[0])})
 	}
-	return strings.ToLower(s)
+	return out, err
 }
 
 // schemaNow is the name that a schema has by now, of which the stream gave an earlier one.
@@ -77,18 +84,24 @@ func (h *holds) typeNow(namespace, name string) (string, string) {
 	return namespace, name
 }
 
-// remember notes a new name on the target, for as long as replay goes on.
-func (h *holds) remember(ctx context.Context, conn *pgconn.PgConn, m *ddl.Message) error {
-	r := renameOf(m)
-	if r == nil {
-		return nil
+// remember notes new names on the target, for as long as replay goes on.
+func (h *holds) remember(ctx context.Context, conn *pgconn.PgConn, steps []naming) error {
+	for _, s := range steps {
+		renames, err := renamesOf(ctx, conn, s)
+		if err != nil {
+			return err
+		}
+		for _, r := range renames {
+			if err := h.prepare(ctx, conn); err != nil {
+				return err
+			}
+			h.renamed = append(h.renamed, r)
+			if _, err := queryOn(ctx, conn, "insert into "+h.table("renamed")+" (namespace, name, to_namespace, to_name) values ($1, $2, $3, $4)", r.namespace, r.name, r.toNamespace, r.toName); err != nil {
+				return fault.Wrap(err, codeOf(err), "", "remember a new name")
+			}
+		}
 	}
-	if err := h.prepare(ctx, conn); err != nil {
-		return err
-	}
-	h.renamed = append(h.renamed, *r)
-	_, err := queryOn(ctx, conn, "insert into "+h.table("renamed")+" (namespace, name, to_namespace, to_name) values ($1, $2, $3, $4)", r.namespace, r.name, r.toNamespace, r.toName)
-	return fault.Wrap(err, codeOf(err), "", "remember a new name")
+	return nil
 }
 
 func (h *holds) readRenamed(ctx context.Context, conn *pgconn.PgConn) error {
