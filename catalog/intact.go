@@ -8,7 +8,7 @@ import (
 )
 
 // OpenIntact reads as much of a damaged catalog as is whole, to tell what can still be restored: what the newest root
-// says, and the entries from there to the first that is missing or damaged. cut is the key of that one, "" if there is
+// says, and the entries from there to the first that is missing or damaged and that no other object repeats. cut is the key of that one, "" if there is
 // none. Without archive.json, the log tells which archive it is. The error is a fault with code fault.Damage if nothing can be
 // read.
 func OpenIntact(ctx context.Context, store objectstore.Store) (v *View, cut string, err error) {
@@ -29,12 +29,12 @@ func OpenIntact(ctx context.Context, store objectstore.Store) (v *View, cut stri
 	return l.View(), cut, nil
 }
 
-// catchUpIntact adds one entry after the other until one is missing or damaged. It returns that one's key, "" at the log's end.
+// catchUpIntact adds one entry after the other until one can't be read. It returns that one's key, "" at the log's end.
 func (l *Log) catchUpIntact(ctx context.Context) (cut string, err error) {
 	for err == nil {
-		var line []byte
-		if line, _, err = l.lib.fetchLogObject(ctx, l.state.Seq+1); err == nil {
-			err = l.advance([][]byte{line})
+		var lines [][]byte
+		if lines, err = l.lib.fetchLines(ctx, l.state.Seq, l.state.Seq+1); err == nil {
+			err = l.advance(lines)
 		}
 	}
 	if _, ok := errors.AsType[*Damage](err); !ok {

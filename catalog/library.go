@@ -38,7 +38,8 @@ type cachedRun struct {
 }
 
 // fetchLines reads lines (after, through] from the log objects, few of which are needed: see the
-// walk in docs/format/catalog.md. Only the objects' own form is checked, not the chain.
+// walk in docs/format/catalog.md. Only the objects' own form is checked, not the chain. A line whose object is
+// damaged or missing is taken from one that repeats it; the error is the object's damage if there is none.
 func (lib *library) fetchLines(ctx context.Context, after, through uint64) ([][]byte, error) {
 	lines := make([][]byte, through-after)
 	var todo []uint64
@@ -52,6 +53,9 @@ func (lib *library) fetchLines(ctx context.Context, after, through uint64) ([][]
 		for _, seq := range todo {
 			g.Go(func() error {
 				line, carried, err := lib.fetchLogObject(gctx, seq)
+				if _, ok := errors.AsType[*Damage](err); ok {
+					line, carried, err = lib.fetchRepeated(gctx, seq, err)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
@@ -88,6 +92,38 @@ func unplaced(lines [][]byte, after uint64) []uint64 {
 		}
 	}
 	return seqs
+}
+
+// fetchRepeated reads a line whose own object can't be read from what repeats it: a later log object that carries it, the next root,
+// its book. It returns the damage if none does.
+func (lib *library) fetchRepeated(ctx context.Context, seq uint64, damage error) (line []byte, carried [][]byte, err error) {
+	for later := seq + 1; later <= seq+chapterSize && (later-1)/bookSize == (seq-1)/bookSize; later++ {
+		back := later - seq
+		if span(later) <= back {
+			continue
+		}
+		_, carried, err := lib.fetchLogObject(ctx, later)
+		if _, ok := errors.AsType[*Damage](err); !ok && err != nil {
+			return nil, nil, err
+		}
+		if err == nil && uint64(len(carried)) >= back {
+			n := uint64(len(carried)) - back
+			return carried[n], carried[:n], nil
+		}
+	}
+	next := (seq + tailSize - 1) / tailSize * tailSize
+	if root, err := readRoot(ctx, lib.store, rootKey(next), lib.archive, next); err == nil {
+		switch first := root.base.Seq + 1; {
+		case seq == root.base.Seq:
+			return root.prior, nil, nil
+		case seq >= first:
+			return root.lines[seq-first], nil, nil
+		}
+	}
+	if lines, err := readBook(ctx, lib.store, (seq-1)/bookSize); err == nil {
+		return lines[(seq-1)%bookSize], nil, nil
+	}
+	return nil, nil, damage
 }
 
 func (lib *library) fetchLogObject(ctx context.Context, seq uint64) (line []byte, carried [][]byte, err error) {
@@ -244,25 +280,16 @@ func (lib *library) keep(hash string, lines [][]byte) {
 	}
 }
 
-// lastSeq lists the log after a seq and returns the greatest, after itself if there is none. A hole
-// in the list is damage, once the store confirms that the object is not there.
+// lastSeq lists the log after a seq and returns the greatest, after itself if there is none. Whether the lines before it are all
+// there shows when they are read.
 func (lib *library) lastSeq(ctx context.Context, after uint64) (uint64, error) {
 	last := after
 	for info, err := range lib.store.List(ctx, logPrefix, logKey(after)) {
 		if err != nil {
 			return 0, err
 		}
-		seq, ok := parseLogKey(info.Key)
-		if !ok || seq <= last {
-			continue // Verify reports what does not belong here
-		}
-		for last++; last < seq; last++ {
-			// A folder that is read while entries are added may show a later one without an earlier.
-			if _, err := lib.store.Stat(ctx, logKey(last)); errors.Is(err, objectstore.ErrNotFound) {
-				return 0, damaged(logKey(last), "is missing, although there is a later entry")
-			} else if err != nil {
-				return 0, err
-			}
+		if seq, ok := parseLogKey(info.Key); ok { // Verify reports what does not belong here
+			last = max(last, seq)
 		}
 	}
 	return last, nil

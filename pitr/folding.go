@@ -3,6 +3,7 @@ package pitr
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -57,24 +58,17 @@ func (r *run) folded(t *basesnapshot.Table) *fold.Table { return r.fold.Table(t.
 // scan reads the range for the first time, and notes what becomes of the rows that are folded.
 func (r *run) scan(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	full, free := make(chan *fold.Batch, batchesAhead), make(chan *fold.Batch, batchesAhead+2)
-	for range cap(free) {
-		free <- new(fold.Batch)
-	}
-	g.Go(func() error {
-		for b := range full {
-			if err := r.fold.Note(b); err != nil {
-				return contradiction(err)
-			}
-			b.Reset()
-			free <- b
+	lanes := make([]*scanLane, min(scanLanes, runtime.GOMAXPROCS(0), max(1, len(r.entries))))
+	for i := range lanes {
+		l := &scanLane{run: r, full: make(chan scanned, laneBatches), free: make(chan *fold.Batch, laneBatches), reducer: r.fold.Reducer()}
+		lanes[i] = l
+		var mine []int
+		for entry := i; entry < len(r.entries); entry += len(lanes) {
+			mine = append(mine, entry)
 		}
-		return nil
-	})
-	g.Go(func() error {
-		defer close(full)
-		return r.reduce(ctx, full, free)
-	})
+		g.Go(func() error { return l.reduce(ctx, mine, readAhead/len(lanes)) })
+	}
+	g.Go(func() error { return r.noteScanned(ctx, lanes) })
 	if err := g.Wait(); err != nil {
 		return err
 	}
@@ -85,54 +79,101 @@ func (r *run) scan(ctx context.Context) error {
 	return nil
 }
 
-// batchesAhead is how many batches wait to be noted.
-const batchesAhead = 4
+// Segments are read by several, each some of them, and noted in order. laneBatches is how many batches, of 256 KiB, each may be ahead: most of
+// a segment's.
+const (
+	scanLanes   = 2
+	laneBatches = 64
+)
 
-// reduce reads the range for scan, and gives away batch after batch.
-func (r *run) reduce(ctx context.Context, full chan<- *fold.Batch, free <-chan *fold.Batch) error {
-	b := <-free
-	pass := func() error {
-		select {
-		case full <- b:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		select {
-		case b = <-free:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+// scanLane reads some of the segments for scan.
+type scanLane struct {
+	run     *run
+	reducer *fold.Reducer
+	full    chan scanned
+	free    chan *fold.Batch
+	made    int
+}
+
+// scanned is a batch of a segment; the last one of it may be empty.
+type scanned struct {
+	batch *fold.Batch
+	last  bool
+}
+
+// empty gives a batch to fill.
+func (l *scanLane) empty(ctx context.Context) (*fold.Batch, error) {
+	select {
+	case b := <-l.free:
+		return b, nil
+	default:
 	}
-	want := func(rel *segment.Relation) bool { return r.fold.Table(rel.ID) != nil && r.wantsRows(rel) }
-	each := func(rec *segment.Record) error {
-		switch {
-		case rec.Op == segment.OpTruncate:
-			for _, rel := range rec.TruncateRelations {
-				if t := r.fold.Table(rel.ID); t != nil {
-					b.Empty(t)
+	if l.made < laneBatches {
+		l.made++
+		return new(fold.Batch), nil
+	}
+	select {
+	case b := <-l.free:
+		return b, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// reduce reads segments, and gives away batch after batch.
+func (l *scanLane) reduce(ctx context.Context, entries []int, ahead int) error {
+	r := l.run
+	want := func(rel *segment.Relation) bool { return l.reducer.Folds(rel.ID) && r.wantsRows(rel) }
+	return r.readEntries(ctx, entries, ahead, func(ctx context.Context, source *segmentParts) error {
+		b, err := l.empty(ctx)
+		if err != nil {
+			return err
+		}
+		each := func(rec *segment.Record) (err error) {
+			switch {
+			case rec.Op == segment.OpTruncate:
+				for _, rel := range rec.TruncateRelations {
+					l.reducer.Empty(b, rel.ID)
 				}
+			case rec.Relation != nil && rec.Op != segment.OpRelation:
+				l.reducer.Reduce(b, rec)
 			}
-		case rec.Relation != nil && rec.Op != segment.OpRelation:
-			if t := r.fold.Table(rec.Relation.ID); t != nil {
-				b.Reduce(t, rec)
+			if b.Full() {
+				l.full <- scanned{b, false} // there is room for all batches
+				b, err = l.empty(ctx)
 			}
+			return err
 		}
-		if b.Full() {
-			return pass()
+		if err := source.read(look{want: want, each: each}); err != nil {
+			return err
 		}
+		l.full <- scanned{b, true}
 		return nil
-	}
-	r.marks = r.marks[:0]
-	err := r.readEntries(ctx, r.allEntries(), readAhead, func(_ context.Context, source *segmentParts) error {
-		r.marks = append(r.marks, r.fold.Mark())
-		return source.read(look{want: want, each: each})
 	})
-	if err != nil {
-		return err
+}
+
+// noteScanned notes what the lanes have read, segment after segment, with a mark between them.
+func (r *run) noteScanned(ctx context.Context, lanes []*scanLane) error {
+	r.marks = append(r.marks[:0], r.fold.Mark())
+	for i := range r.entries {
+		l := lanes[i%len(lanes)]
+		for last := false; !last; {
+			var s scanned
+			select {
+			case s = <-l.full:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if err := r.fold.Note(s.batch); err != nil {
+				return contradiction(err)
+			}
+			s.batch.Reset()
+			l.free <- s.batch
+			last = s.last
+		}
+		r.marks = append(r.marks, r.fold.Mark())
 	}
-	r.marks = append(r.marks, r.fold.Mark())
-	return pass()
+	return nil
 }
 
 // readAgain begins the second reading of a segment.

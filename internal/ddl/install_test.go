@@ -182,6 +182,13 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 	s.mustIn(other, "ROLLBACK")
 	require.NoError(t, <-done)
 	require.Equal(t, []string{"ALTER TABLE cycle DROP CONSTRAINT cycle_pkey", "ALTER TABLE public.cycle REPLICA IDENTITY FULL"}, sqls(s.messages()))
+
+	// What fails otherwise must not keep it from them either.
+	s.must("DROP FUNCTION tidemark.ddl_names(text, boolean, text[])")
+	s.must("CREATE TABLE unheard (x int); INSERT INTO unheard VALUES (1); UPDATE unheard SET x = 2; CREATE TABLE unkeyed (x int PRIMARY KEY); ALTER TABLE unkeyed DROP CONSTRAINT unkeyed_pkey; INSERT INTO unkeyed VALUES (1); UPDATE unkeyed SET x = 2")
+	for _, m := range s.messages() {
+		require.Contains(t, m.Inexact, "capturing it failed")
+	}
 }
 
 // testNothingToRevoke: what has no effect is not written. It locks nothing, and another session may drop what it names.

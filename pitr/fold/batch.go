@@ -7,8 +7,11 @@ import (
 )
 
 // Batch is a run of operations of all tables, in order, less all that Note doesn't need of them. Batches are filled by
-// one goroutine and noted by another.
-type Batch struct{ ops []op }
+// one goroutine, with its Reducer, and noted by another.
+type Batch struct {
+	ops   []op
+	given map[*Table]error // why tables are not folded after all
+}
 
 // op is what is left of an operation.
 type op struct {
@@ -37,32 +40,57 @@ const batchOps = 8192
 func (b *Batch) Full() bool { return len(b.ops) >= batchOps }
 
 // Reset makes the Batch empty, to be filled again.
-func (b *Batch) Reset() { b.ops = b.ops[:0] }
+func (b *Batch) Reset() { b.ops, b.given = b.ops[:0], nil }
 
-// Empty takes a TRUNCATE of a table.
-func (b *Batch) Empty(t *Table) {
-	t.reduced++
-	b.ops = append(b.ops, op{t: t, kind: opEmpty})
+// Reducer fills Batches with the operations of parts of the first reading. One goroutine uses it; several Reducers may be at work, each on
+// other parts.
+type Reducer struct{ views map[uint32]*view }
+
+// Reducer makes one, for the tables that are folded.
+func (f *Folder) Reducer() *Reducer {
+	r := &Reducer{views: map[uint32]*view{}}
+	for _, t := range f.Tables() {
+		r.views[t.oid] = &view{t: t, f: f}
+	}
+	return r
 }
 
-// Reduce takes a row operation of a table into a Batch. A table that turns out not to be one that can be folded is
-// given up: Table knows it no more.
-func (b *Batch) Reduce(t *Table, r *segment.Record) {
-	if err := b.reduce(t, r); err != nil {
-		t.given = err
-		b.ops = append(b.ops, op{t: t, kind: opGive})
+// Folds reports whether a table, by its OID at the source, is folded as far as this Reducer knows.
+func (r *Reducer) Folds(oid uint32) bool { return r.views[oid] != nil }
+
+// Empty takes a TRUNCATE of a table into a Batch. Of tables that are not folded it takes nothing.
+func (r *Reducer) Empty(b *Batch, oid uint32) {
+	if v := r.views[oid]; v != nil {
+		b.ops = append(b.ops, op{t: v.t, kind: opEmpty})
 	}
 }
 
-func (b *Batch) reduce(t *Table, r *segment.Record) error {
-	if err := t.first.locate(r.Relation); err != nil {
+// Reduce takes a row operation into a Batch, unless it is of a table that is not folded. A table that turns out not to be
+// one that can be is given up.
+func (r *Reducer) Reduce(b *Batch, rec *segment.Record) {
+	v := r.views[rec.Relation.ID]
+	if v == nil {
+		return
+	}
+	if err := b.reduce(v, rec); err != nil {
+		delete(r.views, rec.Relation.ID)
+		if b.given == nil {
+			b.given = map[*Table]error{}
+		}
+		b.given[v.t] = err
+		b.ops = append(b.ops, op{t: v.t, kind: opGive})
+	}
+}
+
+func (b *Batch) reduce(v *view, r *segment.Record) error {
+	if err := v.locate(r.Relation); err != nil {
 		return err
 	}
-	old, row, moved, err := t.first.rows(r)
+	old, row, moved, err := v.rows(r)
 	if err != nil {
 		return err
 	}
-	t.reduced++
+	t := v.t
 	part := r.Op == segment.OpUpdate && slices.ContainsFunc(r.New, func(v segment.Value) bool { return v.Kind == segment.Unchanged })
 	switch {
 	case r.Op == segment.OpInsert:

@@ -235,14 +235,15 @@ const markEach = 100
 // noteAll notes records, nil for a TRUNCATE, in batches. There is a mark before each, and one at the end.
 func noteAll(f *Folder, records []*segment.Record) (marks []Mark, err error) {
 	var b Batch
+	reducers := []*Reducer{f.Reducer(), f.Reducer()}
 	for i, r := range records {
 		if i%markEach == 0 {
 			marks = append(marks, f.Mark())
 		}
-		if t := f.Table(7); t != nil && r == nil {
-			b.Empty(t)
-		} else if t != nil {
-			b.Reduce(t, r)
+		if reducer := reducers[i/markEach%2]; r == nil {
+			reducer.Empty(&b, 7)
+		} else {
+			reducer.Reduce(&b, r)
 		}
 		if (i+1)%markEach > 0 && i < len(records)-1 {
 			continue
@@ -450,14 +451,14 @@ func TestLargeRows(t *testing.T) {
 func BenchmarkNote(b *testing.B) {
 	f := New(0)
 	f.Add(7, "public.t", []string{"a", "b"}, false)
-	table := f.Table(7)
+	reducer := f.Reducer()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	update := &segment.Record{Op: segment.OpUpdate, Relation: &relation, New: row{"k", "", "x", "t"}.values()}
 	var batch Batch
 	b.ReportAllocs()
 	for b.Loop() {
 		update.New[3].Data = strconv.AppendInt(update.New[3].Data[:0], rnd.Int64N(1<<20), 10)
-		if batch.Reduce(table, update); batch.Full() {
+		if reducer.Reduce(&batch, update); batch.Full() {
 			if err := f.Note(&batch); err != nil {
 				b.Fatal(err)
 			}

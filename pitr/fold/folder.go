@@ -24,18 +24,15 @@ type Table struct {
 	live    int64 // rows more than there were at first or, when emptied, how many there are
 	emptied bool
 	number  uint64 // of the operation noted last
-	reduced uint64 // of the operation reduced last
 	read    uint64 // how many operations were read again
 	emptyAt uint64 // number of the last TRUNCATE of this pass, 0 for none
 	tangled bool   // a row took over values from a row with another key
 	ordered bool   // some key's operations are replayed in order
 	given   error  // why the table can't be folded
 	lasts   *lasts // which operations are the last of a key; nil: the keys say
-
-	first view // of the first reading
 }
 
-// Folder folds the operations of several tables. One goroutine reduces operations, another may note them meanwhile. Once
+// Folder folds the operations of several tables. Reducers reduce operations, and one goroutine notes them meanwhile. Once
 // everything is noted, Rows and Readings may be used by several.
 type Folder struct {
 	memory      int64
@@ -58,9 +55,7 @@ func New(memory int64) *Folder {
 // Add has a table folded, by its OID at the source and the columns of its primary key, which is its replica
 // identity. With once it is folded in one pass or not at all: further passes put rows of different moments side by side.
 func (f *Folder) Add(oid uint32, name string, key []string, once bool) {
-	t := &Table{name: name, oid: oid, key: key, once: once}
-	t.first = view{t: t, f: f}
-	f.tables[oid] = t
+	f.tables[oid] = &Table{name: name, oid: oid, key: key, once: once}
 }
 
 // Table returns a table that is folded; nil for others.
@@ -153,7 +148,7 @@ func (f *Folder) Next() bool {
 	f.first, f.last = f.last+1, math.MaxUint64
 	f.pass++
 	for _, t := range f.tables {
-		t.keys, t.number, t.reduced, t.read, t.emptyAt, t.lasts = keys{}, 0, 0, 0, 0, nil
+		t.keys, t.number, t.read, t.emptyAt, t.lasts = keys{}, 0, 0, 0, nil
 	}
 	return true
 }

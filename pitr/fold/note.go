@@ -1,13 +1,15 @@
 package fold
 
-// Note takes the operations of a Batch in the first reading. An error is one of the archive: an operation doesn't fit
+// Note takes the operations of a Batch in the first reading. Batches come in the order of the operations. An error is one of the archive: an operation doesn't fit
 // those before.
 func (f *Folder) Note(b *Batch) error {
 	for ops := b.ops; len(ops) > 0; {
 		n := min(len(ops), touched)
 		f.touch(ops[:n])
 		for i := range ops[:n] {
-			if err := f.note(&ops[i]); err != nil {
+			if o := &ops[i]; o.kind == opGive {
+				o.t.given, o.t.keys = b.given[o.t], keys{}
+			} else if err := f.note(o); err != nil {
 				return err
 			}
 		}
@@ -27,14 +29,13 @@ func (f *Folder) touch(ops []op) {
 
 func (f *Folder) note(o *op) error {
 	t := o.t
-	switch o.kind {
-	case opGive:
-		t.keys = keys{}
-		return nil
-	case opEmpty:
+	switch {
+	case t.given != nil:
+		return nil // by another Reducer
+	case o.kind == opEmpty:
 		f.empty(t)
 		return nil
-	case opMove:
+	case o.kind == opMove:
 		return f.comes(o) // number and count are those of the half before
 	}
 	t.number++

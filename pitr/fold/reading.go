@@ -3,11 +3,11 @@ package fold
 // Mark is a place between two operations, by how many of each table came before.
 type Mark map[*Table]uint64
 
-// Mark returns the place behind the operation that was reduced last.
+// Mark returns the place behind the operation that was noted last.
 func (f *Folder) Mark() Mark {
 	m := make(Mark, len(f.tables))
 	for _, t := range f.tables {
-		m[t] = t.reduced
+		m[t] = t.number
 	}
 	return m
 }

@@ -40,10 +40,20 @@ $tidemark$;
 CREATE FUNCTION tidemark.ddl_failed(event text, tag text, account text, state text, place text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $tidemark$
 BEGIN
-  PERFORM tidemark.ddl_emit(jsonb_build_object('v', 1, 'tag', tag, 'user', account, 'server_version', current_setting('server_version_num')::int,
-    'inexact', format('capturing it failed at %s with SQLSTATE %s in %s', event, state, coalesce(substring(place FROM '"?tidemark"?\."?ddl_[a-z_]+"?\([^\n]*line [0-9]+'), 'the trigger'))));
-EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'Tidemark could not write a schema change (%) into the stream: SQLSTATE %', tag, SQLSTATE;
+  BEGIN
+    PERFORM tidemark.ddl_emit(jsonb_build_object('v', 1, 'tag', tag, 'user', account, 'server_version', current_setting('server_version_num')::int,
+      'inexact', format('capturing it failed at %s with SQLSTATE %s in %s', event, state, coalesce(substring(place FROM '"?tidemark"?\."?ddl_[a-z_]+"?\([^\n]*line [0-9]+'), 'the trigger'))));
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'Tidemark could not write a schema change (%) into the stream: SQLSTATE %', tag, SQLSTATE;
+  END;
+  -- A table that was left without an identity would take no UPDATE.
+  BEGIN
+    IF event IN ('ddl_command_end', 'sql_drop') AND strpos(place, 'ddl_identity(') = 0 AND tidemark.ddl_all_tables() THEN
+      PERFORM tidemark.ddl_identity(NULL);
+    END IF;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'Tidemark could not give tables a replica identity (%): SQLSTATE %', tag, SQLSTATE;
+  END;
 END
 $tidemark$;
 
