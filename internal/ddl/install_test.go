@@ -178,7 +178,9 @@ func testIdentities(t *testing.T, server *postgres.Server) {
 		return server.MustQuery(t, s.name, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted") == "t"
 	}, time.Minute, 10*time.Millisecond)
 	_, err := other.Exec(t.Context(), "SELECT x FROM cycle")
-	require.Equal(t, "55P03", sqlState(err))
+	if server.MustQuery(t, s.name, "SELECT current_setting('server_version_num')::int < 180000") == "t" { // from 18 on GRANT locks the table: there is no such circle
+		require.Equal(t, "55P03", sqlState(err))
+	}
 	s.mustIn(other, "ROLLBACK")
 	require.NoError(t, <-done)
 	require.Equal(t, []string{"ALTER TABLE cycle DROP CONSTRAINT cycle_pkey", "ALTER TABLE public.cycle REPLICA IDENTITY FULL"}, sqls(s.messages()))
