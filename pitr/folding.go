@@ -62,11 +62,7 @@ func (r *run) scan(ctx context.Context) error {
 	for i := range lanes {
 		l := &scanLane{run: r, full: make(chan scanned, laneBatches), free: make(chan *fold.Batch, laneBatches), reducer: r.fold.Reducer()}
 		lanes[i] = l
-		var mine []int
-		for entry := i; entry < len(r.entries); entry += len(lanes) {
-			mine = append(mine, entry)
-		}
-		g.Go(func() error { return l.reduce(ctx, mine, readAhead/len(lanes)) })
+		g.Go(func() error { return l.reduce(ctx, r.laneEntries(i, len(lanes)), readAhead/len(lanes)) })
 	}
 	g.Go(func() error { return r.noteScanned(ctx, lanes) })
 	if err := g.Wait(); err != nil {

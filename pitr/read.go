@@ -16,13 +16,12 @@ type look struct {
 // Parts read ahead of those being decoded, of at most about 8 MiB each.
 const readAhead = 4
 
-// allEntries are the numbers of all segments.
-func (r *run) allEntries() []int {
-	all := make([]int, len(r.entries))
-	for i := range all {
-		all[i] = i
+// laneEntries are the numbers of a lane's segments: one in so many.
+func (r *run) laneEntries(lane, lanes int) (mine []int) {
+	for i := lane; i < len(r.entries); i += lanes {
+		mine = append(mine, i)
 	}
-	return all
+	return mine
 }
 
 // readEntries gives the segments with these numbers one after the other to read, which takes all of each. At most so

@@ -57,13 +57,9 @@ func changedMeanwhile(err error) error {
 
 // replayLane gives each lanes-th segment to an Applier, but for what folding leaves out.
 func (r *run) replayLane(ctx context.Context, a *apply.Applier, lane, lanes int) error {
-	var mine []int
-	for i := lane; i < len(r.entries); i += lanes {
-		mine = append(mine, i)
-	}
 	further := r.fold.Pass() > 0
 	want := func(rel *segment.Relation) bool { return r.wantsRows(rel) && (!further || r.fold.Table(rel.ID) != nil) }
-	return r.readEntries(ctx, mine, readAhead/lanes, func(ctx context.Context, source *segmentParts) error {
+	return r.readEntries(ctx, r.laneEntries(lane, lanes), readAhead/lanes, func(ctx context.Context, source *segmentParts) error {
 		if err := r.announce(ctx, a, source); err != nil {
 			return err
 		}

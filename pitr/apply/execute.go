@@ -221,10 +221,12 @@ func (e *execution) statement() string {
 	switch {
 	case m.Tag == "CREATE SCHEMA" && (s.NoOwner || s.NoPrivileges):
 		return bareSchema(m, m.SQL, s.NoOwner, s.NoPrivileges)
-	case strings.HasPrefix(m.Tag, "ALTER ") && s.NoOwner:
-		return certain(m, withoutOwner(m, m.SQL))
 	case strings.HasPrefix(m.Tag, "ALTER "):
-		return certain(m, m.SQL)
+		sql := certain(m, m.SQL)
+		if s.NoOwner {
+			sql = withoutOwner(m, sql)
+		}
+		return sql
 	case m.Tag == "DROP OWNED" && s.NoOwner:
 		return e.dropOwned()
 	}

@@ -16,8 +16,11 @@ import (
 
 // certain takes IF EXISTS out of an ALTER that found something.
 func certain(m *ddl.Message, sql string) string {
+	if len(m.Objects) == 0 {
+		return sql
+	}
 	s := cutStatement(m, sql)
-	if s == nil || len(m.Objects) == 0 || !s.at(0, "alter") {
+	if s == nil || !s.at(0, "alter") {
 		return sql
 	}
 	for i := 2; i <= 3; i++ { // behind TABLE, MATERIALIZED VIEW

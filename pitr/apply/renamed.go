@@ -16,9 +16,6 @@ type rename struct {
 	toNamespace, toName string
 }
 
-// identifier is one in a statement.
-const identifier = `(?-i:("(?:[^"]|"")+"|[^\s".;]+))`
-
 // What finds the types that another thing takes along: a table its row type, where columns are of it; an extension its own.
 const (
 	rowType = `select c.relname from pg_catalog.pg_class c join pg_catalog.pg_type t on t.oid = c.reltype

@@ -2,7 +2,10 @@ package apply
 
 import "regexp"
 
-const inTablespace = `SET\s+TABLESPACE\s+(?-i:("(?:[^"]|"")+"|[^\s;,()"]+))(\s+NOWAIT)?`
+const (
+	identifier   = `(?-i:("(?:[^"]|"")+"|[^\s".;]+))`
+	inTablespace = `SET\s+TABLESPACE\s+(?-i:("(?:[^"]|"")+"|[^\s;,()"]+))(\s+NOWAIT)?`
+)
 
 var (
 	nextTablespace = regexp.MustCompile(`(?is),\s*` + inTablespace)
