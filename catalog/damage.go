@@ -42,7 +42,7 @@ func derivedDamage(key, format string, args ...any) *Damage {
 
 const (
 	hintDamage  = "`restorer verify` says what else is damaged and which windows are still good"
-	hintDerived = "nothing is lost with it: it only repeats the log. Keep a copy of the object elsewhere and remove it, and the log is read instead"
+	hintDerived = "it only repeats the log, whose own objects are not all there, or say something else: `restorer verify` names them. Put them, or it, back from a copy of the archive"
 )
 
 // asFault gives a *Damage its exit code and hint, and leaves every other error, and one that has them, as it is.

@@ -40,7 +40,7 @@ func (l *Log) Extend(ctx context.Context, seq uint64, build func(*View) (Entry, 
 	}
 	next := newLog(l.lib.store, l.id, nil)
 	next.clock, next.warn = l.clock, l.warn
-	if err := next.loadRoot(ctx); err != nil {
+	if _, err := next.loadRoot(ctx); err != nil {
 		return nil, asFault(err)
 	}
 	return next, next.Refresh(ctx)

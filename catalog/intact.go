@@ -7,7 +7,7 @@ import (
 	"tidemark/objectstore"
 )
 
-// OpenIntact reads as much of a damaged catalog as is whole, to tell what can still be restored: what the newest root
+// OpenIntact reads as much of a damaged catalog as is whole, to tell what can still be restored: what the newest sound root
 // says, and the entries from there to the first that is missing or damaged and that no other object repeats. cut is the key of that one, "" if there is
 // none. Without archive.json, the log tells which archive it is. The error is a fault with code fault.Damage if nothing can be
 // read.
@@ -20,7 +20,7 @@ func OpenIntact(ctx context.Context, store objectstore.Store) (v *View, cut stri
 		return nil, "", asFault(err)
 	}
 	l := newLog(store, id, nil)
-	if err := l.loadRoot(ctx); err != nil {
+	if _, err := l.loadRoot(ctx); err != nil {
 		return nil, "", asFault(err)
 	}
 	if cut, err = l.catchUpIntact(ctx); err != nil {

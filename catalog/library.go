@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,8 +24,10 @@ const (
 type library struct {
 	store   objectstore.Store
 	archive string
+	log     *slog.Logger
 	bound   atomic.Uint64 // books below this number are known to be in the store
 	read    atomic.Int64  // runs read
+	over    sync.Map      // keys of the damaged objects that were told of
 
 	mu    sync.Mutex
 	runs  []cachedRun // used last at the end
@@ -117,11 +120,12 @@ func (lib *library) fetchRepeated(ctx context.Context, seq uint64, damage error)
 		case seq == root.base.Seq:
 			return root.prior, nil, nil
 		case seq >= first:
-			return root.lines[seq-first], nil, nil
+			return root.lines[seq-first], root.lines[:seq-first], nil
 		}
 	}
 	if lines, err := readBook(ctx, lib.store, (seq-1)/bookSize); err == nil {
-		return lines[(seq-1)%bookSize], nil, nil
+		i := (seq - 1) % bookSize
+		return lines[i], lines[:i], nil
 	}
 	return nil, nil, damage
 }
@@ -149,32 +153,66 @@ func (lib *library) run(ctx context.Context, s *summary, before string) ([][]byt
 		return lines, nil
 	}
 	lib.read.Add(1)
-	lines, key, err := lib.loadRun(ctx, s)
+	lines, err := lib.readRun(ctx, s, before)
 	if err != nil {
 		return nil, err
-	}
-	if err := checkChain(lines, s.First, before, s.Hash); err != nil {
-		return nil, damaged(key, "%v", err)
 	}
 	lib.keep(s.Hash, lines)
 	return lines, nil
 }
 
-// loadRun reads a chapter from its log object, and a book from its own; one that no root counts yet
-// may be missing, and is then read from the log.
-func (lib *library) loadRun(ctx context.Context, s *summary) (lines [][]byte, key string, err error) {
-	if s.Last-s.First+1 == bookSize {
-		n := (s.First - 1) / bookSize
-		lines, err = readBook(ctx, lib.store, n)
-		if !errors.Is(err, objectstore.ErrNotFound) {
-			return lines, bookKey(n), err
-		}
-		if n < lib.bound.Load() {
-			return nil, "", derivedDamage(bookKey(n), "is missing")
-		}
+// readRun reads a chapter from its log object, and a book from its own. A book that no root counts yet may be missing; for one that is
+// missing or damaged the log is read, if it is still there.
+func (lib *library) readRun(ctx context.Context, s *summary, before string) ([][]byte, error) {
+	if s.Last-s.First+1 < bookSize {
+		return lib.readLog(ctx, s, before)
 	}
-	lines, err = lib.fetchLines(ctx, s.First-1, s.Last)
-	return lines, logKey(s.Last), err
+	lines, err := lib.readBookRun(ctx, s, before)
+	d, isDamage := errors.AsType[*Damage](err)
+	if !isDamage && !errors.Is(err, objectstore.ErrNotFound) {
+		return lines, err
+	}
+	if lines, err = lib.readLog(ctx, s, before); isDamage {
+		if _, ok := errors.AsType[*Damage](err); ok {
+			return nil, d
+		}
+		lib.passOver(d)
+	}
+	return lines, err
+}
+
+// readLog reads a chapter or book from the log's objects.
+func (lib *library) readLog(ctx context.Context, s *summary, before string) ([][]byte, error) {
+	lines, err := lib.fetchLines(ctx, s.First-1, s.Last)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkChain(lines, s.First, before, s.Hash); err != nil {
+		return nil, damaged(logKey(s.Last), "%v", err)
+	}
+	return lines, nil
+}
+
+func (lib *library) readBookRun(ctx context.Context, s *summary, before string) ([][]byte, error) {
+	n := (s.First - 1) / bookSize
+	lines, err := readBook(ctx, lib.store, n)
+	if errors.Is(err, objectstore.ErrNotFound) && n < lib.bound.Load() {
+		return nil, derivedDamage(bookKey(n), "is missing")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkChain(lines, s.First, before, s.Hash); err != nil {
+		return nil, derivedDamage(bookKey(n), "%v", err)
+	}
+	return lines, nil
+}
+
+// passOver tells of a damaged book or root that is done without: the log has what it says.
+func (lib *library) passOver(d *Damage) {
+	if _, known := lib.over.LoadOrStore(d.Object, true); !known {
+		lib.log.Warn("a part of the catalog is damaged; the log, which it only repeats, is read instead", "object", d.Object, "problem", d.Problem)
+	}
 }
 
 // readBook returns a book's lines. Their chain is the caller's to check.

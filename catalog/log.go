@@ -1,9 +1,11 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -36,8 +38,11 @@ func WithClock(now func() time.Time) Option { return func(l *Log) { l.clock = no
 // entry was appended. The entry is durable all the same; the next Append tries again. See Log.Lag.
 func WithRootFailure(f func(error)) Option { return func(l *Log) { l.warn = f } }
 
+// WithLog sets the log that is told, once each, of damaged books and roots that were done without; none otherwise.
+func WithLog(log *slog.Logger) Option { return func(l *Log) { l.lib.log = log } }
+
 func newLog(store objectstore.Store, id Identity, opts []Option) *Log {
-	l := &Log{lib: &library{store: store, archive: id.ID}, id: id, clock: time.Now, warn: func(error) {},
+	l := &Log{lib: &library{store: store, archive: id.ID, log: slog.New(slog.DiscardHandler)}, id: id, clock: time.Now, warn: func(error) {},
 		lock: make(chan struct{}, 1), fold: newFold(id.ID)}
 	for _, o := range opts {
 		o(l)
@@ -71,13 +76,18 @@ func Open(ctx context.Context, store objectstore.Store, opts ...Option) (*Log, e
 
 func read(ctx context.Context, store objectstore.Store, id Identity, opts []Option) (*Log, error) {
 	l := newLog(store, id, opts)
-	if err := l.loadRoot(ctx); err != nil {
+	newest, err := l.loadRoot(ctx)
+	if err != nil {
 		return nil, asFault(err)
 	}
 	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	if l.View().Head().Seq == 0 {
+	head := l.View().Head().Seq
+	if seq, ok := parseRootKey(newest); ok && head < seq {
+		return nil, asFault(damaged(logKey(head+1), "is missing, although there is %s", newest))
+	}
+	if head == 0 {
 		if err := checkLost(ctx, store); err != nil {
 			return nil, asFault(err)
 		}
@@ -85,29 +95,50 @@ func read(ctx context.Context, store objectstore.Store, id Identity, opts []Opti
 	return l, nil
 }
 
-// loadRoot takes the newest root over. Without any the log is read from its beginning.
-func (l *Log) loadRoot(ctx context.Context) error {
-	seq, key, err := newestRoot(ctx, l.lib.store)
-	if err != nil || seq == 0 {
-		return err
+// loadRoot takes the newest root over that is sound; without any the log is read from its beginning. newest is the key of the newest one,
+// sound or not: the log must reach as far.
+func (l *Log) loadRoot(ctx context.Context) (newest string, err error) {
+	for info, err := range l.lib.store.List(ctx, rootPrefix, "") {
+		if err != nil {
+			return "", err
+		}
+		seq, ok := parseRootKey(info.Key)
+		if !ok {
+			continue
+		}
+		newest = cmp.Or(newest, info.Key)
+		err = l.takeRoot(ctx, info.Key, seq)
+		d, ok := errors.AsType[*Damage](err)
+		if !ok {
+			return newest, err
+		}
+		l.lib.passOver(d)
 	}
+	return newest, nil
+}
+
+func (l *Log) takeRoot(ctx context.Context, key string, seq uint64) error {
 	root, err := readRoot(ctx, l.lib.store, key, l.id.ID, seq)
 	if err != nil {
 		return err
 	}
-	l.lib.bound.Store(seq / bookSize)
+	before := l.fold
 	l.fold = fold{archive: l.id.ID, state: root.base.clone(), leaf: &leaf{base: root.base, prior: root.prior}}
 	head, err := decodeHead(root)
 	if err != nil {
-		return derivedDamage(key, "its first line: %v", err)
+		err = derivedDamage(key, "its first line: %v", err)
+	} else {
+		head, err = l.absorb(head, root.lines)
 	}
-	if head, err = l.absorb(head, root.lines); err != nil {
-		if _, ok := errors.AsType[*Damage](err); ok {
-			return derivedDamage(key, "%v", err)
+	l.due = nil
+	if err != nil {
+		l.fold = before
+		if d, ok := errors.AsType[*Damage](err); ok && !d.Derived {
+			err = derivedDamage(key, "%v", err)
 		}
 		return err
 	}
-	l.due = nil
+	l.lib.bound.Store(seq / bookSize)
 	l.publish(head)
 	return nil
 }

@@ -3,7 +3,9 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"iter"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -143,6 +145,10 @@ func TestMissingAndDamagedObjects(t *testing.T) {
 			require.NotEmpty(t, found)
 			require.Equal(t, c.key, found[0].Object)
 			_, err = Open(t.Context(), store)
+			if c.key == rootKey(64) {
+				require.NoError(t, err, "the log has all that it says")
+				return
+			}
 			require.Equal(t, fault.Damage, fault.CodeOf(err), "flipped: %v", err)
 			require.ErrorContains(t, err, c.key)
 			require.NotEmpty(t, fault.HintOf(err))
@@ -229,34 +235,105 @@ func replace(t testing.TB, store objectstore.Store, key string, data []byte) {
 	require.NoError(t, store.Put(t.Context(), key, data))
 }
 
-// TestBooksAreVouchedFor: an intact book with other lines is refused, as is a missing one.
+// TestDamagedRootsAreDoneWithout: an older root is taken, or the log, with a word; an archive goes on from there. Only what such a root's
+// name says is still believed: that there were so many entries.
+func TestDamagedRootsAreDoneWithout(t *testing.T) {
+	for _, damaged := range [][]uint64{{128}, {128, 64}, {128, 64, 3}} {
+		store := objectstore.NewMem()
+		l := begun(t, store)
+		grow(t, l, 130)
+		want := dumpAll(t, l.View())
+		var keys []string
+		for _, seq := range damaged {
+			data, err := readAll(t.Context(), store, rootKey(seq))
+			require.NoError(t, err)
+			replace(t, store, rootKey(seq), data[:len(data)-9])
+			keys = append(keys, rootKey(seq))
+		}
+		r, told := openTold(t, store)
+		require.Equal(t, want, dumpAll(t, r.View()))
+		require.Equal(t, keys, told())
+
+		grow(t, r, 200)
+		require.NoError(t, r.Lag())
+		r, told = openTold(t, store)
+		require.Equal(t, uint64(200), r.View().Head().Seq)
+		require.Empty(t, told(), "there is a newer root")
+		require.ElementsMatch(t, keys, objects(verified(t, store)))
+
+		for seq := uint64(200); seq > 190; seq-- {
+			require.NoError(t, store.Delete(t.Context(), logKey(seq)))
+		}
+		replace(t, store, rootKey(192), []byte("x"))
+		_, err := Open(t.Context(), store)
+		require.Equal(t, fault.Damage, fault.CodeOf(err), "%v", err)
+		require.ErrorContains(t, err, logKey(191))
+		require.ErrorContains(t, err, rootKey(192))
+	}
+}
+
+// openTold opens a catalog; told returns the objects that it has done without so far.
+func openTold(t testing.TB, store objectstore.Store) (l *Log, told func() []string) {
+	var b bytes.Buffer
+	l, err := Open(t.Context(), store, WithLog(slog.New(slog.NewJSONHandler(&b, nil))))
+	require.NoError(t, err)
+	return l, func() (keys []string) {
+		for line := range strings.Lines(b.String()) {
+			var record struct{ Object string }
+			require.NoError(t, json.Unmarshal([]byte(line), &record))
+			keys = append(keys, record.Object)
+		}
+		return keys
+	}
+}
+
+// TestBooksAreVouchedFor: an intact book with other lines is refused, as is a missing one. The log is read instead, while it is there.
 func TestBooksAreVouchedFor(t *testing.T) {
 	store := objectstore.NewMem()
-	grow(t, begun(t, store), 4100)
+	l := begun(t, store)
+	grow(t, l, 4100)
+	want := dumpAll(t, l.View())
 	key := bookKey(0)
 	lines, err := readBook(t.Context(), store, 0)
 	require.NoError(t, err)
 	retold := append([][]byte{}, lines...)
 	retold[bookSize-1] = bytes.Replace(lines[bookSize-1], []byte("orders"), []byte("0rders"), 1)
 	lines[7], lines[8] = lines[8], lines[7]
-	for name, spoil := range map[string]func(){
+	spoiled := map[string]func(){
 		"its last line": func() { replace(t, store, key, sealed(t, magicBook, joinLines(retold))) },
 		"other lines":   func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines))) },
 		"fewer lines":   func() { replace(t, store, key, sealed(t, magicBook, joinLines(lines[:9]))) },
 		"missing":       func() { require.NoError(t, store.Delete(t.Context(), key)) },
-	} {
+	}
+	for name, spoil := range spoiled {
 		spoil()
-		v := open(t, store).View()
-		var got error
-		for _, err := range v.Entries(t.Context(), Range{History: 1, From: 0x1000, To: 0x1100}) {
-			got = err
-		}
-		require.Equal(t, fault.Damage, fault.CodeOf(got), "%s: %v", name, got)
-		require.ErrorContains(t, got, key)
+		r, told := openTold(t, store)
+		require.Equal(t, want, dumpAll(t, r.View()), name)
+		require.Equal(t, []string{key}, told())
 		found := verified(t, store)
 		require.Len(t, found, 1)
 		require.Equal(t, key, found[0].Object)
 		require.True(t, found[0].Derived)
+		_ = store.Delete(t.Context(), key)
+		require.NoError(t, store.Put(t.Context(), key, []byte("x"))) // for the next to replace
+	}
+	part := objectstore.NewMem() // without what else repeats them
+	for _, kept := range []string{identityKey, rootKey(bookSize), logKey(bookSize + 1), logKey(bookSize + 2), logKey(bookSize + 3), logKey(bookSize + 4)} {
+		data, err := readAll(t.Context(), store, kept)
+		require.NoError(t, err)
+		require.NoError(t, part.Put(t.Context(), kept, data))
+	}
+	store = part
+	require.NoError(t, store.Put(t.Context(), key, []byte("x")))
+	delete(spoiled, "its last line") // which the root has, too
+	for name, spoil := range spoiled {
+		spoil()
+		var got error
+		for _, err := range open(t, store).View().Entries(t.Context(), Range{History: 1, From: 0x1000, To: 0x1100}) {
+			got = err
+		}
+		require.Equal(t, fault.Damage, fault.CodeOf(got), "%s: %v", name, got)
+		require.ErrorContains(t, got, key)
 		_ = store.Delete(t.Context(), key)
 		require.NoError(t, store.Put(t.Context(), key, []byte("x"))) // for the next to replace
 	}

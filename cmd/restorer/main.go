@@ -55,7 +55,7 @@ func open(ctx context.Context, env *cli.Env, patience time.Duration) (objectstor
 	if err != nil {
 		return nil, nil, err
 	}
-	log, err := catalog.Open(ctx, store)
+	log, err := catalog.Open(ctx, store, catalog.WithLog(env.Log))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -36,7 +36,7 @@ func (r *runner) prepare(ctx context.Context) (first *walstream.CreatedSlot, err
 	if err != nil {
 		return nil, fmt.Errorf("reading the source's identity: %w", err)
 	}
-	if r.catalog, err = catalog.Open(ctx, r.cfg.Store, r.onRootFailure()); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
+	if r.catalog, err = catalog.Open(ctx, r.cfg.Store, r.onRootFailure(), catalog.WithLog(r.log)); err != nil && !errors.Is(err, catalog.ErrNoArchive) {
 		return nil, err
 	}
 	if err := r.settleNames(facts); err != nil {

@@ -329,7 +329,7 @@ func (r *Report) Err() error {
 	case slices.ContainsFunc(r.Damage, func(d Damage) bool { return d.Object == "archive.json" }):
 		hint = "put archive.json back from a copy of the archive: nothing can be restored without it, and the windows that are still good with it"
 	case !slices.ContainsFunc(r.Damage, func(d Damage) bool { return !d.Derived }):
-		hint = "nothing is lost: what is damaged only repeats the catalog's log. Keep a copy of the object elsewhere and remove it, and the log is read instead"
+		hint = "nothing is lost: what is damaged only repeats the catalog's log, which is read instead. Put the object back from a copy of the archive, or keep it elsewhere and remove it"
 	}
 	return fault.New(fault.Damage, hint, "the archive is damaged: %s", what)
 }

@@ -70,7 +70,7 @@ func newFollower(ctx context.Context, o Options) (*follower, error) {
 	f.good.Store(time.Now().UnixNano())
 	f.metrics = newMetrics(f)
 	var err error
-	f.log, err = catalog.Open(ctx, o.Store)
+	f.log, err = catalog.Open(ctx, o.Store, catalog.WithLog(o.Log))
 	if err != nil {
 		return nil, err
 	}
