@@ -207,3 +207,40 @@ ALTER TABLE t ADD EXCLUDE (n WITH =); BEGIN; ALTER TABLE t ADD UNIQUE (n); ALTER
 	require.Equal(t, "the good one", server.MustQuery(t, "chosen_into", "SELECT obj_description('t_email_idx1'::regclass)"))
 	w.sameSchema("chosen_into")
 }
+
+// The same for what has no name of its own in any statement: the parts of a partitioned index, the constraints of a new table, the sequences of
+// its columns. Another session's name, not committed yet, stands in the way just so.
+func TestNamesChosenForParts(t *testing.T) {
+	w := newWorld(t, "chosen_parts", `CREATE SCHEMA "S s"; CREATE TABLE t (id int PRIMARY KEY, email text); INSERT INTO t VALUES (1, 'x'), (2, 'x');
+CREATE TABLE p (id int NOT NULL, at text) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (at); CREATE TABLE p11 PARTITION OF p1 FOR VALUES IN ('a');
+CREATE TABLE "S s"."P ""2" PARTITION OF p FOR VALUES IN (2); CREATE TABLE p3 (at text NOT NULL, id int NOT NULL); ALTER TABLE p REPLICA IDENTITY FULL;
+ALTER TABLE p11 REPLICA IDENTITY FULL; ALTER TABLE "S s"."P ""2" REPLICA IDENTITY FULL; ALTER TABLE p3 REPLICA IDENTITY FULL`)
+	require.NoError(t, ddl.Install(t.Context(), w.conn, ddl.Options{Publication: testPublication}))
+	occupy := func(names ...string) {
+		for _, name := range names {
+			_, err := w.conn.PgConn().Exec(context.Background(), "CREATE UNIQUE INDEX CONCURRENTLY "+name+" ON t (email)").ReadAll()
+			require.Error(t, err)
+		}
+	}
+	w.sql(`ALTER TABLE t SET SCHEMA "S s"; SET search_path = "S s"`)
+	occupy(`"P ""2_at_idx"`)
+	w.sql(`RESET search_path; ALTER TABLE "S s".t SET SCHEMA public`)
+	occupy("p1_at_idx", "p11_at_idx", "p11_at_idx2", "p3_at_idx", "p11_pkey", "n_pkey", "n_a_key", "n_id_seq", "n_more_seq", "p4_at_idx")
+	w.sql(`CREATE INDEX ON p (at); CREATE INDEX twice ON p (at); ALTER TABLE p ADD PRIMARY KEY (id, at); ALTER TABLE p ATTACH PARTITION p3 FOR VALUES IN (3); CREATE TABLE p4 PARTITION OF p FOR VALUES IN (4)`)
+	w.sql(`CREATE TABLE n (id serial PRIMARY KEY, a int UNIQUE, b int, UNIQUE (b), EXCLUDE (b WITH =)); ALTER TABLE n ADD more serial; ALTER TABLE n ADD other int GENERATED ALWAYS AS IDENTITY`)
+	first, made := w.session(), make(chan error, 1)
+	first(`BEGIN; CREATE INDEX backward ON p (id DESC)`)
+	go func() { // servers before 15.18 and its contemporaries wait, and choose what the other gives back
+		made <- server.Exec(context.Background(), w.db, "CREATE INDEX forward ON p (id)")
+	}()
+	require.Eventually(t, func() bool {
+		return server.MustQuery(t, w.db, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') OR to_regclass('forward') IS NOT NULL") == "t"
+	}, time.Minute, 10*time.Millisecond)
+	first(`ROLLBACK`)
+	require.NoError(t, <-made)
+	w.sql("INSERT INTO n DEFAULT VALUES; INSERT INTO p VALUES (4, 'x')")
+	w.archive()
+	w.restore(Target{Kind: ToLatest}, "chosen_parts_1", nil)
+	w.sameSchema("chosen_parts_1")
+	w.sameRows("chosen_parts_1")
+}

@@ -17,6 +17,9 @@ func (m *Message) toBytes() error {
 	for i := range m.Copied {
 		texts = append(texts, &m.Copied[i].Name, &m.Copied[i].SQL, &m.Copied[i].Comment)
 	}
+	for i := range m.Chosen {
+		texts = append(texts, &m.Chosen[i].Table, &m.Chosen[i].Parent, &m.Chosen[i].Column, &m.Chosen[i].Name)
+	}
 	for i := range m.State {
 		texts = append(texts, &m.State[i].Schema, &m.State[i].Name)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of what Install puts into a database; a later program replaces an earlier one's.
-const Version = 27
+const Version = 28
 
 // Schema is where everything lives that Install makes, but for the event triggers, which have no schema.
 const Schema = "tidemark"

@@ -46,6 +46,9 @@ type Message struct {
 	// Copied is what the new table has of what CREATE TABLE … (LIKE … INCLUDING …) copies without a lock on it. nil: the statement is no such.
 	Copied []Copied `json:"copied,omitempty"`
 
+	// Chosen are names that the server chose for indexes and sequences, and that a replay might choose differently.
+	Chosen []Chosen `json:"chosen,omitempty"`
+
 	// State has a fingerprint of each relation that the change made or altered, as it stood after the
 	// statement; the replay compares it on servers of the same major version.
 	State []RelationState `json:"state,omitempty"`
@@ -79,6 +82,15 @@ type Copied struct {
 	Name    string `json:"name"`          // unquoted; all but columns are in the table's schema
 	SQL     string `json:"sql,omitempty"` // the statement that makes it; "" if it is there in any case
 	Comment string `json:"comment,omitempty"`
+}
+
+// Chosen is an index or sequence of a table that the statement made, without a name in it.
+type Chosen struct {
+	Table  string `json:"table"`            // identity, quoted
+	Parent string `json:"parent,omitempty"` // identity of the parent's index: this is the table's part of it
+	Place  int    `json:"place,omitempty"`  // from 1: this is the index made so many'th on the new table
+	Column string `json:"column,omitempty"` // unquoted: this is its sequence
+	Name   string `json:"name"`             // unquoted
 }
 
 // RelationState is a relation as it stood after a statement.

@@ -178,6 +178,9 @@ func (e *execution) asNamed(ctx context.Context, conn *pgconn.PgConn) error {
 		if err != nil {
 			return err
 		}
+		if err := e.nameChosen(ctx, conn); err != nil {
+			return err
+		}
 	}
 	if err := e.noteFilling(ctx, conn); err != nil {
 		return err

@@ -215,6 +215,33 @@ BEGIN
 END
 $tidemark$;
 
+-- ddl_chosen are the names of indexes and sequences of these tables that the server chose differently from what a replay may choose. They end
+-- with a number: the first choice was another's, which no message has told of. That one was not committed yet (from 15.18 on and in its
+-- contemporaries the choice takes heed of such), or was an index that CREATE INDEX CONCURRENTLY had left invalid. A partition's index is known by
+-- the one of the parent that it belongs to (parents come first), another of a new table by its place among those, a sequence by its column.
+CREATE FUNCTION tidemark.ddl_chosen(tag text, relations oid[]) RETURNS jsonb LANGUAGE plpgsql STABLE AS $tidemark$
+BEGIN
+  RETURN (WITH RECURSIVE f AS (
+  SELECT r AS oid FROM unnest(relations) r UNION SELECT h.inhrelid FROM f JOIN pg_inherits h ON h.inhparent = f.oid
+), t AS (
+  SELECT f.oid, format('%I.%I', n.nspname, c.relname) AS identity FROM f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+), chosen AS (
+  SELECT t.identity, CASE WHEN h.inhparent IS NOT NULL THEN (SELECT format('%I.%I', n.nspname, p.relname) FROM pg_class p JOIN pg_namespace n ON n.oid = p.relnamespace WHERE p.oid = h.inhparent) END AS parent,
+    CASE WHEN h.inhparent IS NULL THEN (SELECT count(*) FROM pg_index o WHERE o.indrelid = t.oid AND o.indexrelid <= i.indexrelid) END AS place,
+    NULL AS attname, c.relname, i.xmin, CASE WHEN h.inhparent IS NULL THEN 0 ELSE (SELECT count(*) FROM pg_partition_ancestors(i.indexrelid)) END AS depth
+  FROM t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
+  WHERE h.inhparent IS NOT NULL OR tag = 'CREATE TABLE' AND t.oid = ANY (relations)
+  UNION ALL
+  SELECT t.identity, NULL, NULL, a.attname, c.relname, s.xmin, 0
+  FROM t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+    JOIN pg_sequence s ON s.seqrelid = d.objid JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+  WHERE tag <> 'CREATE INDEX' AND t.oid = ANY (relations)
+)
+SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('table', x.identity, 'parent', x.parent, 'place', x.place, 'column', x.attname, 'name', x.relname)) ORDER BY x.depth, x.identity, x.relname)
+FROM chosen x WHERE x.relname ~ '[0-9]$' AND x.xmin IN (SELECT tidemark.ddl_xids()));
+END
+$tidemark$;
+
 -- ddl_message writes the message of the command that ends (ending) or has just dropped something.
 CREATE FUNCTION tidemark.ddl_message(tag text, account text, settings jsonb, stack text, dropping boolean, ending boolean) RETURNS void LANGUAGE plpgsql AS $tidemark$
 DECLARE
@@ -382,6 +409,7 @@ BEGIN
       WHERE why IS NOT NULL AND c.oid = ANY (touched) AND c.relkind IN ('r', 'p', 'f', 'm')),
     'copied', CASE WHEN tag = 'CREATE TABLE' AND statement ~* '\mlike\M' AND statement ~* '\mincluding\M' THEN tidemark.ddl_copied(
       (SELECT (x ->> 'oid')::oid FROM jsonb_array_elements(objects) x WHERE x ->> 'type' = 'table' LIMIT 1)) END,
+    'chosen', CASE WHEN tag IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX') THEN tidemark.ddl_chosen(tag, relations) END,
     'state', CASE WHEN revived = '{}' THEN state END, 'snapshot', snapshot, 'xids', script, 'server_version', current_setting('server_version_num')::int)));
   IF revived <> '{}' THEN
     PERFORM tidemark.ddl_emit_revived(revived, account, settings, state, snapshot);
