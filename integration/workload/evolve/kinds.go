@@ -200,7 +200,7 @@ var indexes = []kind{
 	exact("statistics", `{table.silent}CREATE STATISTICS {at}{new} [[|(ndistinct)|(dependencies, mcv)]] ON {column}, {column#2} FROM {table}`),
 	exact("alter statistics", `ALTER STATISTICS {statistics} [[SET STATISTICS 300|RENAME TO {new}]]`),
 	exact("drop statistics", `DROP STATISTICS {statistics}`),
-	exact("cluster", `CLUSTER {uniqueindex.on} USING {uniqueindex};;ALTER TABLE {uniqueindex.on} SET WITHOUT CLUSTER`),
+	exact("cluster", `CLUSTER {clusterable.on} USING {clusterable};;ALTER TABLE {clusterable.on} SET WITHOUT CLUSTER`),
 	exact("of other methods", `CREATE TABLE {at}{new} (id int PRIMARY KEY, r int4range, j jsonb, t text);;CREATE INDEX ON {at}{new} USING gist (r);;CREATE INDEX ON {at}{new} USING gin (j jsonb_path_ops);;CREATE INDEX ON {at}{new} USING spgist (t);;INSERT INTO {at}{new} VALUES (1, '[1,2)', '[1, null]', 'x')`),
 	exact("nulls not distinct", `CREATE UNIQUE INDEX {new} ON {keyed} ({anyint}) NULLS NOT DISTINCT`),
 	exact("expression's statistics", `CREATE INDEX {new} ON {table} (upper({textcol}));;ALTER INDEX {table.schema}.{new} ALTER COLUMN 1 SET STATISTICS 500`),

@@ -66,6 +66,16 @@ func routines(condition string) string {
 		AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i') AND ` + condition
 }
 
+// uniqueIndexes are indexes that identify the rows of a table, and no constraint's.
+func uniqueIndexes(condition string) string {
+	return `SELECT c.oid, '', quote_ident(i.relname), quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+		FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE x.indisunique AND x.indimmediate AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indisvalid AND c.relkind = 'r' AND c.relpersistence = 'p'
+		  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid)
+		  AND ` + own("pg_class", "c.oid", "n", "c.relname") + " AND " + condition
+}
+
 // topLevel is a table that is neither partition nor partitioned.
 const topLevel = `c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition`
 
@@ -108,19 +118,16 @@ var pickers = map[string]string{
 	"generated": parts("pg_attribute", "attrelid", "attname", `x.attgenerated = 's' AND x.attinhcount = 0 AND c.relkind = 'r'`),
 	"notnull":   parts("pg_attribute", "attrelid", "attname", `x.attnotnull AND x.attnum > 0 AND x.attinhcount = 0 AND x.attidentity = '' AND c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND x.attnum = ANY (k.conkey))`),
 
-	"constraint": parts("pg_constraint", "conrelid", "conname", `x.contype IN ('c', 'f', 'u', 'x') AND x.coninhcount = 0`),
-	"primary":    parts("pg_constraint", "conrelid", "conname", `x.contype = 'p' AND x.coninhcount = 0 AND NOT c.relispartition`),
-	"foreign":    parts("pg_constraint", "conrelid", "conname", `x.contype = 'f' AND x.coninhcount = 0 AND x.conparentid = 0`),
-	"notvalid":   parts("pg_constraint", "conrelid", "conname", `NOT x.convalidated`),
-	"trigger":    parts("pg_trigger", "tgrelid", "tgname", `NOT x.tgisinternal AND x.tgparentid = 0`),
-	"rule":       parts("pg_rewrite", "ev_class", "rulename", `x.rulename <> '_RETURN'`),
-	"policy":     parts("pg_policy", "polrelid", "polname", `true`),
-	"uniqueindex": `SELECT c.oid, '', quote_ident(i.relname), quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-		FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE x.indisunique AND x.indimmediate AND x.indpred IS NULL AND x.indexprs IS NULL AND x.indisvalid AND c.relkind = 'r' AND c.relpersistence = 'p'
-		  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid)
-		  AND ` + own("pg_class", "c.oid", "n", "c.relname"),
+	"constraint":  parts("pg_constraint", "conrelid", "conname", `x.contype IN ('c', 'f', 'u', 'x') AND x.coninhcount = 0`),
+	"primary":     parts("pg_constraint", "conrelid", "conname", `x.contype = 'p' AND x.coninhcount = 0 AND NOT c.relispartition`),
+	"foreign":     parts("pg_constraint", "conrelid", "conname", `x.contype = 'f' AND x.coninhcount = 0 AND x.conparentid = 0`),
+	"notvalid":    parts("pg_constraint", "conrelid", "conname", `NOT x.convalidated`),
+	"trigger":     parts("pg_trigger", "tgrelid", "tgname", `NOT x.tgisinternal AND x.tgparentid = 0`),
+	"rule":        parts("pg_rewrite", "ev_class", "rulename", `x.rulename <> '_RETURN'`),
+	"policy":      parts("pg_policy", "polrelid", "polname", `true`),
+	"uniqueindex": uniqueIndexes("true"),
+	// CLUSTER, which no event trigger sees, takes away the TOAST table that no column needs any more, with its storage parameters.
+	"clusterable": uniqueIndexes(`EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid = 25 AND a.attstorage <> 'p' AND NOT a.attisdropped)`),
 	"detached": `SELECT c.oid, quote_ident(n.nspname), quote_ident(c.relname), '' FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relname LIKE 'detached%' AND c.relkind = 'r' AND NOT c.relispartition`,
 	"statistics": `SELECT x.stxrelid, quote_ident(n.nspname), quote_ident(x.stxname), '' FROM pg_catalog.pg_statistic_ext x
