@@ -41,7 +41,7 @@ type Config struct {
 
 	SegmentMaxAge     time.Duration // 10 s: a commit waits at most this long before its segment is closed
 	SegmentMaxSize    int64         // 32 MiB stored
-	PartSize          int           // 8 MiB stored; 2 MiB in a folder
+	PartSize          int           // 8 MiB stored; 1 MiB in a folder
 	HeartbeatInterval time.Duration // 30 s, when idle
 	ShutdownGrace     time.Duration // 30 s that a stopping primary may be held up while the store is away
 
@@ -122,7 +122,7 @@ func (c *Config) setDefaults() error {
 // folder takes small ones as well, and the archiver has two or three of them in memory.
 func partSize(store objectstore.Store) int {
 	if store != nil && strings.HasPrefix(store.String(), "file:") {
-		return 2 << 20
+		return 1 << 20
 	}
 	return segment.DefaultPartSize
 }
