@@ -12,7 +12,7 @@ const (
 	idleTick    = 50 * time.Millisecond
 	busyTick    = 20 * time.Millisecond
 	lowWater    = 64 << 10
-	unixNap     = 200 * time.Microsecond
+	unixNap     = 300 * time.Microsecond
 	manyReads   = 16 // reads within a tick that make the stream busy
 	fewFrames   = 8  // frames within a tick below which it is idle again, if they are small
 	smallestNap = 32 << 10

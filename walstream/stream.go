@@ -309,6 +309,10 @@ func (s *Stream) takeOver(rc *replConn) error {
 // Identity returns what the server said about itself at the start.
 func (s *Stream) Identity() Identity { return s.id }
 
+// Shallow reports whether the connection holds so little that the server waits as soon as the Handler is busy for a
+// millisecond: a Unix socket has room for some 160 messages, however small they are.
+func (s *Stream) Shallow() bool { return s.conn.RemoteAddr().Network() == "unix" }
+
 // Ack says that everything below lsn (the end of a commit, or a keepalive's WALEnd) is durable. It may
 // be called from any goroutine; positions below an earlier one are ignored. The server is told at
 // once, but never a position above what it sent on this connection: that part waits until it was.

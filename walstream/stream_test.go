@@ -343,6 +343,7 @@ func TestLatency(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s.cfg.DSN = dsn
 			r := s.start(t)
+			require.Equal(t, name == "unix", r.Shallow())
 			s.exec(t, "do $$ begin for i in 1..3000 loop insert into a (v) values ('x'); commit; end loop; end $$")
 			r.waitFor(t, 3000)
 			for i := range 5 {

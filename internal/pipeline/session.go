@@ -191,7 +191,7 @@ func (r *runner) receive(ctx context.Context, stop <-chan struct{}, stream *wals
 			cancel(err)
 		}
 	}()
-	s := r.newSink(ctx, stop, pub, start)
+	s := r.newSink(ctx, stop, pub, start, blockSize(stream))
 	r.metrics.archivedLSN.Store(uint64(start.resent.end))
 	r.metrics.streaming.Store(true)
 	r.announce()
@@ -257,8 +257,17 @@ func (r *runner) finish(ctx context.Context, published <-chan error, stream *wal
 	return nil
 }
 
+// blockSize is how much goes into a block of a segment, in bytes before compression. While one is compressed, which takes about
+// a millisecond for the usual size, nothing is read; a server that would have to wait then gets blocks half as large.
+func blockSize(stream *walstream.Stream) int {
+	if stream.Shallow() {
+		return segment.DefaultBlockSize / 2
+	}
+	return segment.DefaultBlockSize
+}
+
 // newSink makes the sink of a session.
-func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publisher, start sessionStart) *sink {
+func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publisher, start sessionStart, blockSize int) *sink {
 	archive := r.catalog.View().Identity().UUID()
 	end := start.resent.end
 	return &sink{
@@ -268,7 +277,7 @@ func (r *runner) newSink(ctx context.Context, stop <-chan struct{}, pub *publish
 		enqueue: func(j job) error { return pub.enqueue(ctx, j) },
 		newWriter: func(lsn segment.LSN, emit func(segment.Part) error) (*segment.Writer, error) {
 			return segment.NewWriter(segment.WriterOptions{
-				Archive: archive, History: start.history, Epoch: start.epoch, Start: lsn, PartSize: r.cfg.PartSize,
+				Archive: archive, History: start.history, Epoch: start.epoch, Start: lsn, PartSize: r.cfg.PartSize, BlockSize: blockSize,
 				Buffer: func() ([]byte, error) { return pub.buffers.get(ctx) }, Emit: emit,
 			})
 		},

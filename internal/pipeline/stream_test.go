@@ -215,3 +215,30 @@ func TestRestartCanNotNarrowTheArchive(t *testing.T) {
 	w.catchUp() // with the recorded publication, not the default one
 	w.holdsOnce(1, []string{xid})
 }
+
+// TestBlocksOverAUnixSocket: where the server would wait while a block is compressed, blocks are smaller.
+func TestBlocksOverAUnixSocket(t *testing.T) {
+	w := newWorld(t, nil)
+	w.catchUp()
+	largest := func(dsn string) (raw int64) {
+		before := w.newest().End
+		w.exec("TRUNCATE t; INSERT INTO t SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 3000) i")
+		w.catchUp(func(c *Config) { c.DSN = dsn })
+		for _, e := range w.entries(1) {
+			if e.Kind != catalog.KindSegment || e.From < before {
+				continue
+			}
+			index, err := readIndex(t.Context(), w.store, e.Segment)
+			require.NoError(t, err)
+			for _, b := range index.Blocks {
+				for _, f := range b.Frames {
+					raw = max(raw, f.Raw)
+				}
+			}
+		}
+		return raw
+	}
+	tcp, unix := largest(w.cfg.DSN), largest(w.server.SocketDSN(w.db))
+	require.InDelta(t, 256<<10, tcp, 16<<10)
+	require.InDelta(t, 128<<10, unix, 16<<10)
+}
