@@ -234,6 +234,7 @@ func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string
 	if d.Comment != "" {
 		comment = sqltext.QuoteLiteral(d.Comment)
 	}
+	p.awaitAlone(ctx)
 	// In one transaction: the rename and the new comment come together.
 	sql := "BEGIN; ALTER DATABASE " + sqltext.QuoteIdent(p.name) + " RENAME TO " + sqltext.QuoteIdent(p.final) +
 		"; COMMENT ON DATABASE " + sqltext.QuoteIdent(p.final) + " IS " + comment + "; COMMIT"
@@ -243,4 +244,18 @@ func (p *place) finish(ctx context.Context, d basesnapshot.Database, last string
 	}
 	p.name = p.final
 	return nil
+}
+
+// awaitAlone waits a moment for this restore's own sessions in the database to be gone, which end some time
+// after they were closed. ALTER DATABASE waits for them, too, and looks again only after 100 ms. Whatever
+// is in the way for longer, or an error here, is its to report.
+func (p *place) awaitAlone(ctx context.Context) {
+	const patience, pause = 100 * time.Millisecond, 2 * time.Millisecond
+	// The deadline isn't the query's: a connection whose query was cut short is closed, and with it goes the lock.
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pause) {
+		sessions, err := session.Value(ctx, p.admin, "select count(*) from pg_catalog.pg_stat_activity where datname = $1", p.name)
+		if err != nil || sessions == "0" {
+			return
+		}
+	}
 }
