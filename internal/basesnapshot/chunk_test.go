@@ -3,6 +3,7 @@ package basesnapshot
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -110,6 +111,35 @@ func TestRowsBelowTheSlackNeverSpanObjects(t *testing.T) {
 	}
 	for _, c := range writeChunks(t, newStore(t), text, random) {
 		require.Len(t, c.Objects, 1)
+	}
+}
+
+// Blocks are small, since zstd takes those faster, but hold enough rows to find what they have in common.
+func TestBlocksAreSmallOrHoldManyRows(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for size, want := range map[int][2]int{ // raw bytes of a block, at least and at most
+		99:      {blockSize - 100, blockSize},
+		3999:    {blockRows*4000 - 4000, blockRows * 4000},
+		99_999:  {maxBlockRaw - 100_000, maxBlockRaw},
+		600_000: {1, maxBlockRaw},
+	} {
+		store := newStore(t)
+		row := randomRow(random, size)
+		chunks := writeChunks(t, store, bytes.Repeat(row, 6<<20/len(row)), random)
+		for _, o := range chunks[0].Objects {
+			b, err := objectstore.GetAll(context.Background(), store, o.Key)
+			require.NoError(t, err)
+			var blocks []int
+			for at := chunkHeaderSize; binary.LittleEndian.Uint32(b[at:]) != endOfBlocks; at += blockHeaderSize + int(binary.LittleEndian.Uint32(b[at:])) {
+				blocks = append(blocks, int(binary.LittleEndian.Uint32(b[at+4:])))
+			}
+			// The first ones know no rows yet, the last is what is left.
+			require.Greater(t, len(blocks), 4)
+			for _, raw := range blocks[2 : len(blocks)-1] {
+				require.GreaterOrEqual(t, raw, want[0], "rows of %d bytes", size)
+				require.LessOrEqual(t, raw, want[1], "rows of %d bytes", size)
+			}
+		}
 	}
 }
 

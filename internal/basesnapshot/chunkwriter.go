@@ -16,6 +16,12 @@ const (
 	// turnSize is the stored size at which a chunk ends with the next row, so that rows of less than the rest
 	// of an object never span objects.
 	turnSize = fullSize - 1<<20
+
+	// A block ends at so many raw bytes, or at so many rows if those are more. zstd's fastest level takes two thirds of the
+	// time for 64 KiB of small rows that it takes for them in blocks of 512 KiB, to the same size within a hundredth: up
+	// to 128 KiB it needs no history. But what rows have in common it finds only within a block.
+	blockSize = 64 << 10
+	blockRows = 64
 )
 
 // object is a finished object on its way to the store.
@@ -37,6 +43,7 @@ type chunkWriter struct {
 	upload func(context.Context, object) error
 
 	block  []byte // raw bytes of the block being filled
+	fill   int    // raw bytes at which it ends if that is more than blockSize
 	object []byte // nil between objects
 	blocks int
 	raw    int64 // of the object
@@ -50,10 +57,11 @@ type chunkWriter struct {
 // write takes COPY text, in pieces of any size. It doesn't keep p.
 func (w *chunkWriter) write(ctx context.Context, p []byte) error {
 	for len(p) > 0 {
-		n := min(len(p), maxBlockRaw-len(w.block))
+		size := max(blockSize, w.fill)
+		n := min(len(p), max(0, size-len(w.block)))
 		w.block = append(w.block, p[:n]...)
 		p = p[n:]
-		if len(w.block) == maxBlockRaw {
+		if len(w.block) >= size {
 			if err := w.flush(ctx); err != nil {
 				return err
 			}
@@ -62,11 +70,14 @@ func (w *chunkWriter) write(ctx context.Context, p []byte) error {
 	return nil
 }
 
-// flush turns the block's whole rows, or a piece of a row that fills it, into a block of the object.
+// flush turns the block's whole rows, or a piece of a row that is as large as a block may be, into a block of the object.
 func (w *chunkWriter) flush(ctx context.Context) error {
 	end := bytes.LastIndexByte(w.block, '\n') + 1
 	inRow := end == 0
 	if inRow {
+		if w.fill = maxBlockRaw; len(w.block) < maxBlockRaw {
+			return nil
+		}
 		end = len(w.block)
 	}
 	if err := w.appendBlock(ctx, w.block[:end], inRow); err != nil {
@@ -83,6 +94,9 @@ func (w *chunkWriter) appendBlock(ctx context.Context, raw []byte, inRow bool) e
 		}
 	}
 	rows := bytes.Count(raw, []byte{'\n'})
+	if rows > 0 {
+		w.fill = min(blockRows*len(raw)/rows, maxBlockRaw)
+	}
 	before := len(w.object)
 	w.object = appendBlock(w.object, raw, rows)
 	if len(w.object) > fullSize-chunkTrailerSize {
