@@ -15,8 +15,8 @@ const (
 // Markdown returns the rows as a table, with what they were measured on.
 func (r *Results) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s; %d cores; last measured %s; medians of %d runs, interleaved.\n\n", r.Postgres, r.Cores, r.Began.Format("2006-01-02"), r.Runs)
-	b.WriteString("| name | what | transport | rows a transaction | ours | the other | value | goal | | commit, processor |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&b, "%s; %d cores; last measured %s; medians of the runs, interleaved.\n\n", r.Postgres, r.Cores, r.Began.Format("2006-01-02"))
+	b.WriteString("| name | what | transport | rows a transaction | ours | the other | value | goal | | commit, processor, runs |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, row := range r.Rows {
 		other := ""
 		if row.Theirs != nil {
@@ -26,9 +26,9 @@ func (r *Results) Markdown() string {
 		if row.Unit != "" {
 			value += " " + row.Unit
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.4g %s | %s | **%s** | %s | %s | %s, %s |\n", row.Name, row.What, row.Transport, row.Rows,
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.4g %s | %s | **%s** | %s | %s | %s, %s, %d |\n", row.Name, row.What, row.Transport, row.Rows,
 			Median(row.Ours.Runs), row.Ours.Unit, other, value, row.Goal, row.Verdict(),
-			row.Commit, processor(row.Machine))
+			row.Commit, processor(row.Machine), len(row.Ours.Runs))
 	}
 	return b.String()
 }
