@@ -74,10 +74,11 @@ func (w *chunkWriter) write(ctx context.Context, p []byte) error {
 func (w *chunkWriter) flush(ctx context.Context) error {
 	end := bytes.LastIndexByte(w.block, '\n') + 1
 	inRow := end == 0
+	if inRow && len(w.block) < maxBlockRaw {
+		w.fill = maxBlockRaw // which may hold the row's end
+		return nil
+	}
 	if inRow {
-		if w.fill = maxBlockRaw; len(w.block) < maxBlockRaw {
-			return nil
-		}
 		end = len(w.block)
 	}
 	if err := w.appendBlock(ctx, w.block[:end], inRow); err != nil {
